@@ -1,0 +1,43 @@
+"""The seams: what a policy, a scorer and a selector must offer, and nothing about how they do it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol
+
+from lockedroom.records import Completion, Example, Failure, PolicySpec, Sampling, Score, ScorerSpec
+
+
+class Prompt(Protocol):
+    """What a policy may see of an example: never its expected answer."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def prompt(self) -> str: ...
+
+
+class Policy(Protocol):
+    """A distribution over completions, recorded or live."""
+
+    @property
+    def spec(self) -> PolicySpec: ...
+
+    def complete(
+        self, prompts: Sequence[Prompt], draws: range, sampling: Sampling
+    ) -> Iterator[Completion | Failure]:
+        """Yield `len(prompts) * len(draws)` results: prompt by prompt, within a prompt draw by draw, streamed."""
+        ...
+
+
+class Scorer(Protocol):
+    """A measuring instrument: deterministic, total, pure, versioned."""
+
+    @property
+    def spec(self) -> ScorerSpec: ...
+
+    def accepts(self, expected_answer: Any) -> bool:
+        """Say whether examples with this answer can be judged; asked for every row when a dataset is loaded."""
+        ...
+
+    def score(self, example: Example, completion: str) -> Score: ...
