@@ -36,8 +36,9 @@ class Batch(msgspec.Struct, Generic[T], frozen=True, gc=False):
     raw: bytes
 
 
-def read_batches(path: Path, row_type: type[T], *, start: int = 0, stop: int | None = None, first_line: int = 1
-                 ) -> Iterator[Batch[T]]:
+def read_batches(
+    path: Path, row_type: type[T], *, start: int = 0, stop: int | None = None, first_line: int = 1
+) -> Iterator[Batch[T]]:
     """Yield the rows of a JSON Lines file in order, about 256 kB at a time.
 
     `start` and `stop` are byte offsets of line starts (`stop` None reads to the end).
@@ -50,7 +51,7 @@ def read_batches(path: Path, row_type: type[T], *, start: int = 0, stop: int | N
         for raw in _whole_lines(file, None if stop is None else stop - start):
             rows = _decode_block(decoder, raw)
             if rows is None:
-                rows = [_decode_line(path, line + i, text, decoder, row_type) for i, text in enumerate(_split(raw))]
+                rows = [decode_line(path, line + i, text, decoder, row_type) for i, text in enumerate(_split(raw))]
             yield Batch(rows, line, raw)
             line += len(rows)
 
@@ -95,7 +96,7 @@ def _decode_block(decoder: msgspec.json.Decoder[T], raw: bytes) -> list[T] | Non
     """Decode a block, or return None when it has to be read line by line."""
     try:
         rows: list[T] = decoder.decode_lines(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError):  # ValidationError is a DecodeError
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # ValidationError is a DecodeError
         return None
     lines = raw.count(b"\n") + (not raw.endswith(b"\n"))
     return rows if len(rows) == lines and b"\n\n" not in raw else None
@@ -105,7 +106,8 @@ def _split(raw: bytes) -> list[bytes]:
     return raw.split(b"\n")[:-1] if raw.endswith(b"\n") else raw.split(b"\n")
 
 
-def _decode_line(path: Path, line: int, raw: bytes, decoder: msgspec.json.Decoder[T], row_type: type[T]) -> T:
+def decode_line(path: Path, line: int, raw: bytes, decoder: msgspec.json.Decoder[T], row_type: type[T]) -> T:
+    """Decode one line, or raise BadInput with its file, line, field and what was found."""
     where = f"{path}:{line}"
     if not raw.strip():
         raise BadInput(f"{where}: the line is blank; remove it")
@@ -116,18 +118,23 @@ def _decode_line(path: Path, line: int, raw: bytes, decoder: msgspec.json.Decode
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
-        raise BadInput(f"{where}: byte {error.start + 1} is not UTF-8 (0x{raw[error.start]:02x}); save the file as UTF-8"
-                       ) from None
+        raise BadInput(
+            f"{where}: byte {error.start + 1} is not UTF-8 (0x{raw[error.start]:02x}); save the file as UTF-8"
+        ) from None
     try:
         return decoder.decode(raw)
+    except RecursionError:
+        raise BadInput(f"{where}: the JSON is nested too deeply to be read; flatten it") from None
     except msgspec.DecodeError:
         pass  # the standard library's reader words the trouble better, and reads two things that msgspec refuses
     try:
         value = json.loads(text, parse_int=_parse_int, parse_float=_parse_float, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         if error.pos >= len(text.rstrip()) or "Unterminated" in error.msg:
-            raise BadInput(f"{where}: the line is cut short at column {len(text) + 1} (the JSON object does not end); "
-                           "restore the file or remove the line") from None
+            raise BadInput(
+                f"{where}: the line is cut short at column {len(text) + 1} (the JSON object does not end); "
+                "restore the file or remove the line"
+            ) from None
         raise BadInput(f"{where}: not JSON: {error.msg} at column {error.colno}") from None
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{where}: {error or 'nested too deeply'}") from None
@@ -138,13 +145,28 @@ def _decode_line(path: Path, line: int, raw: bytes, decoder: msgspec.json.Decode
 
 
 def reword(message: str) -> str:
-    """Put a msgspec validation message as `field: what was found`."""
+    """Put a msgspec validation message as `field: what was found; what to do`, in words a person uses."""
     found = _AT_FIELD.match(message)
     if found is None:  # the pattern matches every string
         return message
-    what = found["what"].replace("Object contains unknown field", "unknown field")
-    what = what.replace("Object missing required field", "missing field").replace("`", "'")
-    return f"{found['field']}: {what}" if found["field"] else what
+    what, field = found["what"], found["field"]
+    for start, stands_for, what_to_do in (
+        ("Object contains unknown field ", "unknown field", "remove it or correct its name"),
+        ("Object missing required field ", "missing field", "add it"),
+    ):
+        if what.startswith(start):
+            name = what.removeprefix(start).strip("`")
+            return f"{f'{field}.' if field else ''}{name}: {stands_for}; {what_to_do}"
+    kinds = re.fullmatch(r"Expected `(.*)`, got `(.*)`", what)
+    if kinds is not None:
+        wanted = " or ".join(map(_in_words, kinds[1].split(" | ")))
+        what = f"expected {wanted}, got {_in_words(kinds[2])}"
+    return f"{field}: {what}" if field else what
+
+
+def _in_words(kind: str) -> str:
+    words = {"str": "a string", "int": "an integer", "float": "a number", "bool": "true or false", "array": "a list"}
+    return words.get(kind, "an object" if kind == "object" else kind)
 
 
 def _parse_int(digits: str) -> int | str:

@@ -23,9 +23,7 @@ class Policy(Protocol):
     @property
     def spec(self) -> PolicySpec: ...
 
-    def complete(
-        self, prompts: Sequence[Prompt], draws: range, sampling: Sampling
-    ) -> Iterator[Completion | Failure]:
+    def complete(self, prompts: Sequence[Prompt], draws: range, sampling: Sampling) -> Iterator[Completion | Failure]:
         """Yield `len(prompts) * len(draws)` results: prompt by prompt, within a prompt draw by draw, streamed."""
         ...
 
@@ -40,4 +38,6 @@ class Scorer(Protocol):
         """Say whether examples with this answer can be judged; asked for every row when a dataset is loaded."""
         ...
 
-    def score(self, example: Example, completion: str) -> Score: ...
+    def score(self, example: Example, completion: str) -> Score | Failure:
+        """Judge one completion. A scorer returns a Score; what runs it for us may return why it could not."""
+        ...

@@ -112,11 +112,15 @@ class Record(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
 
 class Code(msgspec.Struct, frozen=True):
-    """One word of a scorer's closed vocabulary, the outcome it means, and that meaning as a sentence."""
+    """One word of a scorer's closed vocabulary, the outcome it means, and that meaning as a sentence.
+
+    `reward` is the reward that always goes with this code, or None where it varies.
+    """
 
     name: str
     outcome: Outcome
     meaning: str
+    reward: float | None = None
 
 
 class ScorerSpec(msgspec.Struct, frozen=True):

@@ -1,0 +1,134 @@
+"""`lockedroom dataset make arithmetic` and `lockedroom dataset check`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lockedroom.errors import BadInput
+
+if TYPE_CHECKING:
+    from lockedroom.dataset.describe import DatasetSummary
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `dataset` and its commands; each sets `run`, which takes the parsed arguments and returns an exit code."""
+    summary = "make a dataset, or check one"
+    commands = subparsers.add_parser("dataset", help=summary, description=f"{summary.capitalize()}.").add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+    _add_make(commands)
+    _add_check(commands)
+
+
+def run_make_arithmetic(args: argparse.Namespace) -> int:
+    """Write the splits and print their files and hashes."""
+    from lockedroom.dataset.arithmetic import TEMPLATE, ArithmeticConfig, write_dataset
+
+    low, high = _digits(args.digits)
+    config = ArithmeticConfig(
+        operators=args.operators,
+        min_digits=low,
+        max_digits=high,
+        template=TEMPLATE if args.template is None else args.template,
+        seed=args.seed,
+        train=args.train,
+        dev=args.dev,
+        holdout=args.holdout,
+        non_negative=args.non_negative,
+        metadata=args.metadata,
+    )
+    written = write_dataset(config, args.out)
+    for file in written:
+        print(f"{file.path}: {file.examples:,} examples, sha256 {file.sha256}")
+    print(f"{args.out / 'dataset.toml'}: how they were made")
+    print(f"Check them: lockedroom dataset check {shlex.join(str(file.path) for file in written)}")
+    return 0
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """Validate each file, print what it holds, and check that no two share an example."""
+    from lockedroom.dataset.describe import describe
+    from lockedroom.dataset.load import first_refused_by
+    from lockedroom.dataset.splits import check_disjoint
+    from lockedroom.scorer.builtin import BUILTIN, find_builtin
+
+    scorer = find_builtin(args.scorer)
+    if scorer is None:
+        raise BadInput(f"--scorer {args.scorer}: no such scorer; the built-in ones are {', '.join(BUILTIN)}")
+    first_refused = first_refused_by(scorer.accepts)
+    summaries = [describe(path, first_refused, scorer_name=args.scorer) for path in args.files]
+    if len(args.files) > 1:
+        check_disjoint(args.files)
+    if args.json:
+        _print_json(summaries, args.scorer)
+    else:
+        _print_text(summaries, args.scorer)
+    return 0
+
+
+def _add_make(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    kinds = commands.add_parser("make", help="make a dataset").add_subparsers(
+        title="datasets", metavar="KIND", required=True
+    )
+    parser = kinds.add_parser(
+        "arithmetic",
+        help="sums, differences and products, in splits that share no problem",
+        description="Write train.jsonl, dev.jsonl and holdout.jsonl, and dataset.toml, which says how they were made. "
+        "The same values give the same bytes. No two splits share a problem, not even with its operands swapped.",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder")
+    parser.add_argument("--operators", default="+-*", help="some of + - * (write --operators=-* when - comes first)")
+    parser.add_argument("--digits", default="1-2", metavar="LOW-HIGH", help="digits of an operand (default 1-2)")
+    parser.add_argument("--train", type=int, default=1000, metavar="N", help="examples to train on (default 1000)")
+    parser.add_argument("--dev", type=int, default=200, metavar="N", help="examples to choose with (default 200)")
+    parser.add_argument("--holdout", type=int, default=200, metavar="N", help="examples to seal (default 200)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="which problems are drawn (default 0)")
+    parser.add_argument("--template", metavar="TEXT", help="the prompt, with {a}, {op} and {b} where they should stand")
+    parser.add_argument("--non-negative", action="store_true", help="no difference below zero")
+    parser.add_argument("--metadata", action="store_true", help="add a, op and b to each row as metadata")
+    parser.set_defaults(run=run_make_arithmetic)
+
+
+def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "check",
+        help="validate files, and refuse files that share an example",
+        description="Read every row of each file, print what it holds and its hash, and name the first bad row. "
+        "Several files are taken for splits: they may not share an example.",
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".jsonl, .csv or .parquet")
+    parser.add_argument("--scorer", default="final-int", metavar="NAME", help="must be able to judge every answer")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run_check)
+
+
+def _digits(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"([0-9]{1,9})(?:-([0-9]{1,9}))?", text)
+    if found is None:
+        raise BadInput(f"--digits {text!r}: expected a number or a range, such as 2 or 1-2")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def _print_json(summaries: Sequence[DatasetSummary], scorer: str) -> None:
+    import msgspec
+
+    # A single file has nothing to overlap with; overlapping files were refused before.
+    disjoint = True if len(summaries) > 1 else None
+    print(msgspec.json.encode({"scorer": scorer, "disjoint": disjoint, "files": summaries}).decode())
+
+
+def _print_text(summaries: Sequence[DatasetSummary], scorer: str) -> None:
+    for file in summaries:
+        lengths = file.prompt_characters
+        answers = ", ".join(f"{count:,} {kind}" for kind, count in file.answers.items())
+        print(f"{file.path}: {file.examples:,} examples, each with an answer that {scorer} can judge")
+        print(f"  answers   {answers}")
+        print(f"  prompts   {lengths.min:,} to {lengths.max:,} characters, median {lengths.median:,}")
+        print(f"  sha256    {file.sha256}")
+    if len(summaries) > 1:
+        print(f"The {len(summaries)} files share no example.")

@@ -1,0 +1,99 @@
+"""`lockedroom inspect RUN`: read completions and verdicts as a person would want to."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lockedroom.records import Example, Record
+
+LONGEST_SHOWN = 2000
+RULE_WIDTH = 100
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "inspect",
+        help="read a run's completions, with what was parsed and why",
+        description="Without a filter: the first few of every code. Invisible characters are shown by name.",
+    )
+    parser.add_argument("path", metavar="RUN", help="a finished run folder")
+    parser.add_argument("--code", metavar="C", help="only records with this code")
+    parser.add_argument("--failures", action="store_true", help="only attempts that could not be judged")
+    parser.add_argument("--id", action="append", metavar="ID", help="only this example (may be repeated)")
+    parser.add_argument(
+        "--show", type=int, metavar="N", help="how many (default 10; without a filter, 2 of every code)"
+    )
+    parser.add_argument(
+        "--full", action="store_true", help=f"do not cut completions after {LONGEST_SHOWN:,} characters"
+    )
+    parser.add_argument("--json", action="store_true", help="print examples and records as JSON lines")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the records asked for; exit 0."""
+    from lockedroom.errors import BadInput
+    from lockedroom.jsonl import encode_lines
+    from lockedroom.results.inspection import Wanted, find_records
+
+    wanted = Wanted(args.code, args.failures, tuple(args.id or ()))
+    if args.show is not None and args.show < 1:
+        raise BadInput(f"--show {args.show}: must be at least 1")
+    filtered = wanted != Wanted()
+    found = find_records(Path(args.path), wanted, args.show or (10 if filtered else 2))
+    if args.json:
+        rows = [{"example": example, "record": record} for example, record in found]
+        print(encode_lines(rows).decode("utf-8"), end="")
+        return 0
+    if not found:
+        print("nothing to show: every attempt of this run was judged" if args.failures else "nothing to show")
+    for example, record in found:
+        print(describe(example, record, None if args.full else LONGEST_SHOWN))
+    return 0
+
+
+def describe(example: Example, record: Record, limit: int | None) -> str:
+    """Return one record as a block of text, safe for a terminal."""
+    from lockedroom.records import Score
+    from lockedroom.visible import visible
+
+    result = record.result
+    if isinstance(result, Score):
+        verdict = f"{result.details.outcome.value}: {visible(result.details.code, 80)}"
+        parsed = "nothing" if result.details.parsed is None else visible(result.details.parsed, limit)
+        why = [
+            f"reward      {result.reward:g}",
+            f"parsed      {parsed}",
+            f"why         {visible(result.details.message, limit)}",
+        ]
+        if result.details.extra:
+            why.append(f"details     {visible(str(result.details.extra), limit)}")
+    else:
+        verdict = f"failure: {result.code.value}"
+        why = ["reward      none: this attempt could not be judged", f"why         {visible(result.message, limit)}"]
+    title = f"── {visible(record.id, 60)} · draw {record.draw} · {verdict} "
+    completion = record.completion
+    text = "(none)" if completion is None else (visible(completion.text, limit) or "(empty)")
+    facts = "" if completion is None else _facts(completion.logprob, completion.finish_reason)
+    return "\n".join(
+        [
+            title.ljust(RULE_WIDTH, "─"),
+            f"prompt      {visible(example.prompt, limit)}",
+            f"expected    {visible(str(example.expected_answer), limit)}",
+            f"completion  {text}{facts}",
+            *why,
+            "",
+        ]
+    )
+
+
+def _facts(logprob: float | None, finish_reason: object) -> str:
+    from lockedroom.records import FinishReason
+
+    facts = [] if logprob is None else [f"logprob {logprob:.2f}"]
+    if finish_reason is FinishReason.LENGTH:
+        facts.append("hit the token limit")
+    return f"   ({', '.join(facts)})" if facts else ""

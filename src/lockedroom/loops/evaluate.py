@@ -1,0 +1,236 @@
+"""Loop A: draw completions, score them, estimate E[R], and name every failure mode.
+
+Read top to bottom: `evaluate` opens what the configuration names, streams examples through `attempt`, and closes the
+run with its summary and manifest. Memory does not grow with the number of records, except for the check that no example
+id appears twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from lockedroom._version import __version__
+from lockedroom.dataset.load import canonical_line, read_examples
+from lockedroom.errors import BadInput
+from lockedroom.jsonl import encode_lines
+from lockedroom.loops.attempt import attempt
+from lockedroom.loops.configuration import EvaluateConfig, check_config, encode_config
+from lockedroom.loops.opening import Opened, open_named
+from lockedroom.policy.recorded import RecordedPolicy
+from lockedroom.records import Example, Record, Sampling
+from lockedroom.results.rendering import render_summary
+from lockedroom.results.run_folder import RunFolder
+from lockedroom.results.summary import Summary, summarise
+from lockedroom.results.tally import Tally, pair_with_examples
+from lockedroom.safeguards import manifest as manifests
+from lockedroom.safeguards.environment import read_git_state, read_hardware, read_versions
+from lockedroom.safeguards.room import DatasetIdentity, Room
+
+# A chunk is what is lost when a run is killed: about this many seconds of scoring.
+CHUNK_SECONDS = 0.25
+FIRST_CHUNK = 16
+
+
+class Evaluated(msgspec.Struct, frozen=True):
+    """A finished run, and what a person should be told about how it went."""
+
+    path: Path
+    manifest: manifests.Manifest
+    summary: Summary
+
+
+Progress = Callable[[int], None]
+
+
+def evaluate(
+    config: EvaluateConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    workers: int = 1,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Evaluated:
+    """Measure a policy on a dataset and write the run folder `out`.
+
+    Raises BadInput for anything that cannot be used as given, before or while running; what was finished stays on disk
+    and `resume` continues it.
+    """
+    check_config(config)
+    clock = _Clock()
+    with open_named(config) as opened:
+        draws = range(opened.draws)
+        run = RunFolder(out, encode_config(config, opened.draws), draws=len(draws), resume=resume)
+        try:
+            if opened.costly:
+                _validate_first(config, opened)
+            tally = Tally(draws=len(draws), codes={}, failures={}, passes={}, graded_passes={})
+            for records in _records(config, opened, run, draws):
+                tally.add(records, opened.scorer.spec)
+                run.records.append(encode_lines(records))
+                if progress is not None:
+                    progress(len(records))
+            inputs = _reconcile(config, opened, tally)
+        except BadInput:
+            run.abandon(remove=run.recorded == 0 and not opened.costly)
+            raise
+        except BaseException:
+            run.abandon(remove=False)
+            raise
+        summary = summarise(tally, opened.scorer.spec, config.confidence)
+        timing = clock.read(summary.attempts - run.recorded)
+        return _close(config, opened, run, summary, inputs=inputs, timing=timing, command=command)
+
+
+def _records(config: EvaluateConfig, opened: Opened, run: RunFolder, draws: range) -> Iterator[list[Record]]:
+    """Yield the records of whole examples: first those of an interrupted run, then new ones."""
+    old = run.old_records()
+    position = 0
+    chunk = FIRST_CHUNK if opened.costly else sys.maxsize
+    for batch in _examples(config, opened, run):
+        start = 0
+        while start < len(batch):
+            if position < run.recorded:
+                part = batch[start : start + (run.recorded - position) // len(draws)]
+                records = _replay(opened, part, list(itertools.islice(old, len(part) * len(draws))), draws)
+            else:
+                part = batch[start : start + chunk]
+                began = time.monotonic()
+                records = attempt(opened.policy, opened.scorer, part, draws, config.sampling)
+                chunk = _next_chunk(chunk, time.monotonic() - began)
+            yield records
+            start += len(part)
+            position += len(records)
+
+
+def _examples(config: EvaluateConfig, opened: Opened, run: RunFolder) -> Iterator[list[Example]]:
+    """Yield the validated examples, keeping their canonical form in the run folder."""
+    count = 0
+    for rows in read_examples(Path(config.dataset), opened.first_refused, scorer_name=opened.scorer.spec.name):
+        batch = rows if config.limit is None else rows[: config.limit - count]
+        if not batch:
+            return
+        run.examples.append(canonical_line(batch))
+        count += len(batch)
+        yield batch
+    if config.limit is not None and count < config.limit:
+        raise BadInput(f"--limit {config.limit}: {config.dataset} holds only {count} examples; lower the limit")
+
+
+def _validate_first(config: EvaluateConfig, opened: Opened) -> None:
+    """Read the whole dataset once before anything is spent on its first example."""
+    count = 0
+    for rows in read_examples(Path(config.dataset), opened.first_refused, scorer_name=opened.scorer.spec.name):
+        count += len(rows)
+        if config.limit is not None and count >= config.limit:
+            return
+
+
+def _replay(opened: Opened, examples: Sequence[Example], records: list[Record], draws: range) -> list[Record]:
+    """Take records over from an interrupted run, after checking that they are these examples' and these completions."""
+    misplaced = pair_with_examples(records, examples, len(draws))
+    if misplaced is None and isinstance(opened.policy, RecordedPolicy):
+        drawn = opened.policy.complete(examples, draws, Sampling())
+        for record, completion in zip(records, drawn, strict=True):
+            if record.completion is not None and record.completion != completion:
+                misplaced = records.index(record)
+                break
+    if misplaced is not None:
+        record = records[min(misplaced, len(records) - 1)]
+        raise BadInput(
+            f"cannot resume: the record of id {record.id!r}, draw {record.draw} does not belong to these inputs; "
+            "restore the dataset and completions, or start a new run in another folder"
+        )
+    return records
+
+
+def _next_chunk(chunk: int, seconds: float) -> int:
+    if chunk == sys.maxsize:
+        return chunk
+    return max(1, min(chunk * 2, int(chunk * CHUNK_SECONDS / max(seconds, 1e-6))))
+
+
+def _reconcile(config: EvaluateConfig, opened: Opened, tally: Tally) -> dict[str, object]:
+    """Account for the inputs: what the completions file held that no example asked for, and what it lacked."""
+    if not isinstance(opened.policy, RecordedPolicy):
+        return {}
+    missing = tally.failures.get("missing_completion")
+    if missing is not None and missing.count == tally.examples * tally.draws:
+        raise BadInput(
+            f"{opened.policy.path}: holds no completion for any of the {tally.examples} examples of {config.dataset}; "
+            "these are completions for another dataset"
+        )
+    extra = [] if config.limit is not None else opened.policy.leftovers()
+    return {
+        "completions": str(opened.policy.path),
+        "completions_sha256": opened.policy.sha256(),
+        "missing_completions": missing.count if missing else 0,
+        "missing_first": [example_id for example_id, _ in missing.shown] if missing else [],
+        "extra_ids": len(extra),
+        "extra_first": extra[:3],
+    }
+
+
+def _close(
+    config: EvaluateConfig,
+    opened: Opened,
+    run: RunFolder,
+    summary: Summary,
+    *,
+    inputs: dict[str, object],
+    timing: manifests.Timing,
+    command: Sequence[str],
+) -> Evaluated:
+    dataset = DatasetIdentity(
+        run.examples.digest.hexdigest(), config.split or Path(config.dataset).stem, run.examples.lines
+    )
+    manifest = manifests.Manifest(
+        format=manifests.FORMAT,
+        run_id=os.urandom(8).hex(),
+        kind="evaluate",
+        room=Room(dataset, opened.declared.prompts, opened.scorer_identity, opened.declared.sampling),
+        policy=opened.policy.spec,
+        scorer=opened.scorer.spec,
+        selection={"draws": opened.draws, "selector": "none"},
+        draws=opened.draws,
+        seed=config.seed,
+        command=list(command),
+        inputs={"dataset": config.dataset, **inputs},
+        versions={"lockedroom": __version__, **read_versions("msgspec")},
+        git=read_git_state(Path.cwd()),
+        hardware=read_hardware(),
+        threads=1,
+        timing=timing,
+        files={},
+    )
+    files = run.finish(
+        msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n", render_summary(summary, manifest).encode()
+    )
+    manifest = msgspec.structs.replace(manifest, files=files)
+    run.seal(manifest)
+    return Evaluated(run.path, manifest, summary)
+
+
+class _Clock:
+    """Wall and CPU time since it was made, children included."""
+
+    def __init__(self) -> None:
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._wall, self._cpu = time.monotonic(), _cpu_seconds()
+
+    def read(self, attempts: int) -> manifests.Timing:
+        wall, cpu = time.monotonic() - self._wall, _cpu_seconds() - self._cpu
+        return manifests.Timing(self._started, round(wall, 3), round(cpu, 3), attempts)
+
+
+def _cpu_seconds() -> float:
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

@@ -1,0 +1,152 @@
+"""From names on a command line to the policy and the scorer they mean."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from lockedroom.errors import BadInput
+from lockedroom.policy.declared import Declared, read_declared
+from lockedroom.policy.recorded import RecordedPolicy
+from lockedroom.policy.scripted import ScriptedPolicy
+from lockedroom.protocols import Policy, Prompt, Scorer
+from lockedroom.records import Failure, Sampling, Score
+from lockedroom.safeguards.room import ScorerIdentity
+from lockedroom.scorer.battery import BATTERY
+from lockedroom.scorer.builtin import BUILTIN, BuiltinScorer, find_builtin
+from lockedroom.scorer.custom import IsolatedScorer
+from lockedroom.scorer.identity import fingerprint, source_sha256
+
+SCRIPTED = "scripted:"
+
+
+class Named(Protocol):
+    """The part of a loop's configuration that names things."""
+
+    @property
+    def completions(self) -> str | None: ...
+    @property
+    def policy(self) -> str | None: ...
+    @property
+    def scorer(self) -> str: ...
+    @property
+    def draws(self) -> int | None: ...
+    @property
+    def declare(self) -> tuple[str, ...]: ...
+    @property
+    def scorer_timeout(self) -> float: ...
+    @property
+    def scorer_memory(self) -> int: ...
+    @property
+    def sampling(self) -> Sampling: ...
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """What the names meant. `costly`: attempts are worth keeping one by one (a live policy, a person's scorer)."""
+
+    policy: Policy
+    scorer: Scorer
+    scorer_identity: ScorerIdentity
+    first_refused: Callable[[Sequence[Any]], int | None]
+    declared: Declared
+    draws: int
+    costly: bool
+
+
+@contextlib.contextmanager
+def open_named(names: Named) -> Iterator[Opened]:
+    """Open the policy and the scorer that a configuration names; a person's scorer is stopped on the way out."""
+    policy, declared, draws = _open_policy(names)
+    with open_scorer(names.scorer, timeout_s=names.scorer_timeout, memory_mb=names.scorer_memory) as scorer:
+        isolated = isinstance(scorer, IsolatedScorer)
+        yield Opened(
+            policy=policy,
+            scorer=scorer,
+            scorer_identity=identify(scorer),
+            first_refused=scorer.first_refused if isinstance(scorer, IsolatedScorer) else _first_refused_by(scorer),
+            declared=declared,
+            draws=draws,
+            costly=isolated or not isinstance(policy, RecordedPolicy),
+        )
+
+
+@contextlib.contextmanager
+def open_scorer(name: str, *, timeout_s: float, memory_mb: int) -> Iterator[Scorer]:
+    """Yield the built-in scorer of this name, or a person's `path/to/file.py:function` in its own process."""
+    builtin = find_builtin(name)
+    if builtin is not None:
+        yield builtin
+    elif ".py" in name:
+        with IsolatedScorer(name, timeout_s=timeout_s, memory_mb=memory_mb) as scorer:
+            yield scorer
+    else:
+        raise BadInput(
+            f"--scorer {name!r}: unknown scorer; use {' or '.join(BUILTIN)}, or your own as path/to/file.py:function"
+        )
+
+
+def identify(scorer: Scorer) -> ScorerIdentity:
+    """Return what the room keeps of a scorer: name, version, hash of its source, fingerprint of its behaviour."""
+    if isinstance(scorer, BuiltinScorer):
+        verdicts: list[Score | Failure] = [scorer.score(example, completion) for example, completion in BATTERY]
+        source = source_sha256(scorer.source)
+    elif isinstance(scorer, IsolatedScorer):
+        examples, completions = zip(*BATTERY, strict=True)
+        verdicts = scorer.score_batch(examples, completions)
+        source = source_sha256(scorer.source)
+    else:
+        return ScorerIdentity(scorer.spec.name, scorer.spec.version, "unavailable", "unavailable")
+    return ScorerIdentity(scorer.spec.name, scorer.spec.version, source, fingerprint(verdicts))
+
+
+def _open_policy(names: Named) -> tuple[Policy, Declared, int]:
+    if (names.completions is None) == (names.policy is None):
+        raise BadInput("name what to measure: either --completions FILE or --policy NAME")
+    if names.completions is not None:
+        return _open_recorded(Path(names.completions), names)
+    policy = names.policy or ""
+    if policy.startswith(SCRIPTED):
+        text = policy.removeprefix(SCRIPTED)
+        scripted = ScriptedPolicy(lambda prompt, _draw: _fill(text, prompt), name=policy)
+        return scripted, _declared_live(names.sampling), names.draws or 1
+    raise BadInput(
+        f"--policy {policy!r}: unknown policy; use {SCRIPTED}TEXT (the same completion for every example; {{prompt}} "
+        "stands for the prompt), or measure recorded completions with --completions FILE"
+    )
+
+
+def _open_recorded(path: Path, names: Named) -> tuple[Policy, Declared, int]:
+    declared = read_declared(path, names.declare)
+    policy = RecordedPolicy(path, declared)
+    recorded = policy.draws_recorded()
+    if names.draws is not None and names.draws > recorded:
+        raise BadInput(
+            f"--draws {names.draws}: {policy.path} records {recorded} an example; ask for at most {recorded}"
+        )
+    return policy, declared, names.draws or max(1, recorded)
+
+
+def _declared_live(sampling: Sampling) -> Declared:
+    fields = msgspec.to_builtins(sampling)
+    fields.pop("seed", None)
+    return Declared({}, {"template": "{prompt}"}, {**fields, "seed_scheme": "scripted"})
+
+
+def _fill(text: str, prompt: Prompt) -> str:
+    return text.replace("{prompt}", prompt.prompt)
+
+
+def _first_refused_by(scorer: Scorer) -> Callable[[Sequence[Any]], int | None]:
+    accepts = scorer.accepts
+
+    def first_refused(answers: Sequence[Any]) -> int | None:
+        for i, answer in enumerate(answers):
+            if not accepts(answer):
+                return i
+        return None
+
+    return first_refused

@@ -1,0 +1,78 @@
+"""What a person says about completions that were recorded elsewhere: how they were drawn, and by what.
+
+A sidecar `NAME.meta.toml` beside `NAME.jsonl`, or `--declare SECTION.KEY=VALUE`, fills three tables. What nobody
+declared is `undeclared`, which equals nothing when rooms are compared.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lockedroom.errors import BadInput
+
+UNDECLARED = "undeclared"
+SECTIONS = ("policy", "prompts", "sampling")
+SAMPLING_FIELDS = ("temperature", "top_k", "top_p", "max_tokens", "stop", "seed_scheme")
+PROMPT_FIELDS = ("template",)
+
+
+class Declared(msgspec.Struct, frozen=True):
+    """The three tables; `sampling` and `prompts` hold every field of the room, declared or `undeclared`."""
+
+    policy: dict[str, Any]
+    prompts: dict[str, Any]
+    sampling: dict[str, Any]
+
+
+def read_declared(completions: Path, declarations: Sequence[str] = ()) -> Declared:
+    """Read the sidecar of a completions file, then apply `SECTION.KEY=VALUE` declarations (VALUE is TOML, or text).
+
+    Raises BadInput when the sidecar is not TOML, holds an unknown section, or a declaration cannot be read.
+    """
+    sidecar = completions.with_name(completions.name.removesuffix(".jsonl") + ".meta.toml")
+    tables: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    if sidecar.is_file():
+        _merge(tables, _parse(sidecar), str(sidecar))
+    for text in declarations:
+        section, key, value = _parse_declaration(text)
+        tables[section][key] = value
+    return Declared(
+        tables["policy"], _filled(tables["prompts"], PROMPT_FIELDS), _filled(tables["sampling"], SAMPLING_FIELDS)
+    )
+
+
+def _parse(sidecar: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(sidecar.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{sidecar}: not TOML: {error}") from None
+
+
+def _merge(tables: dict[str, dict[str, Any]], parsed: Mapping[str, Any], where: str) -> None:
+    for section, table in parsed.items():
+        if section not in tables or not isinstance(table, dict):
+            raise BadInput(f"{where}: unknown entry {section!r}; use the tables [policy], [prompts] and [sampling]")
+        tables[section].update(table)
+
+
+def _parse_declaration(text: str) -> tuple[str, str, Any]:
+    name, equals, value = text.partition("=")
+    section, dot, key = name.strip().partition(".")
+    if not equals or not dot or not key or section not in SECTIONS:
+        raise BadInput(
+            f"--declare {text!r}: write SECTION.KEY=VALUE with SECTION one of {', '.join(SECTIONS)}, "
+            "e.g. sampling.temperature=0.8"
+        )
+    try:
+        return section, key, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return section, key, value.strip()
+
+
+def _filled(table: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:
+    return dict.fromkeys(fields, UNDECLARED) | table

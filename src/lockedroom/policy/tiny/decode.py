@@ -1,0 +1,158 @@
+"""Forward passes whose result for one sequence never depends on the sequences beside it.
+
+Floating-point sums depend on the kernel, and kernels are chosen by shape. So only fixed shapes are ever run: prompts are
+padded to a bucket length and prefilled `PREFILL_ROWS` at a time, single tokens are decoded `DECODE_ROWS` rows at a time
+against a key length that follows from the row's own bucket and depth. A row is then a function of its own tokens alone,
+bit for bit: in a batch of one, in a batch of thousands, at any place in it. Sampling and exact probabilities both use
+these passes, so they see the same numbers.
+
+Shape letters: P prompts, R rows (one row is one completion, or one node of a token tree), K key slots, H heads,
+D width of a head, C width, V vocabulary. A row's slots are its prompt (padded to the bucket), then its completion.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import torch
+from torch import Tensor
+
+from lockedroom.policy.tiny.model import Block, TinyModel
+from lockedroom.policy.tiny.tokenizer import END
+
+PREFILL_ROWS = 16
+DECODE_ROWS = 128
+PROMPT_BUCKETS = (12, 16, 24, 32, 48, 64, 96)  # beyond the last: multiples of 64
+SLOT_STEP = 8  # key slots are allocated this many at a time
+
+
+class Cache(msgspec.Struct):
+    """Keys and values of R rows at one depth: `keys[layer]` is [R, H, D, K], mask_RK is 0 where a slot may be read, else −∞.
+
+    `lengths_R` are true prompt lengths; `bucket` is where the completion's slots begin; `depth` tokens of it are held.
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
+    mask_RK: Tensor
+    lengths_R: Tensor
+    bucket: int
+    depth: int
+
+    def select(self, rows_R: Tensor) -> Cache:
+        """Return the cache of the given rows, in that order; a row may appear many times (a prompt's draws)."""
+        return Cache(
+            [k.index_select(0, rows_R) for k in self.keys],
+            [v.index_select(0, rows_R) for v in self.values],
+            self.mask_RK.index_select(0, rows_R),
+            self.lengths_R.index_select(0, rows_R),
+            self.bucket,
+            self.depth,
+        )
+
+    def reserve(self, slots: int) -> None:
+        """Make room for at least `slots` key slots, in whole steps of SLOT_STEP."""
+        missing = _ceil(slots, SLOT_STEP) - self.mask_RK.shape[1]
+        if missing > 0:
+            pad = torch.nn.functional.pad
+            self.keys = [pad(k, (0, missing)) for k in self.keys]
+            self.values = [pad(v, (0, missing)) for v in self.values]
+            self.mask_RK = pad(self.mask_RK, (0, missing), value=-math.inf)
+
+
+def bucket_of(length: int) -> int:
+    """Return the padded length of a prompt: a function of its own length only."""
+    return next((b for b in PROMPT_BUCKETS if length <= b), _ceil(length, 64))
+
+
+@torch.inference_mode()
+def prefill(model: TinyModel, prompts: Sequence[tuple[int, ...]], bucket: int) -> tuple[Cache, Tensor]:
+    """Return the cache of prompts (all of one bucket) and logits_PV for each one's first completion token."""
+    parts = [_prefill_block(model, prompts[i : i + PREFILL_ROWS], bucket) for i in range(0, len(prompts), PREFILL_ROWS)]
+    caches = [cache for cache, _ in parts]
+    joined = Cache(
+        [torch.cat(k) for k in zip(*(c.keys for c in caches), strict=True)],
+        [torch.cat(v) for v in zip(*(c.values for c in caches), strict=True)],
+        torch.cat([c.mask_RK for c in caches]),
+        torch.cat([c.lengths_R for c in caches]),
+        bucket,
+        0,
+    )
+    rows_P = torch.arange(len(prompts), device=joined.lengths_R.device)
+    return joined.select(rows_P), torch.cat([logits for _, logits in parts])[: len(prompts)]
+
+
+def _prefill_block(model: TinyModel, prompts: Sequence[tuple[int, ...]], bucket: int) -> tuple[Cache, Tensor]:
+    device, dtype = model.wte.device, model.wte.dtype
+    padded = [*prompts, *[(END,)] * (PREFILL_ROWS - len(prompts))]
+    tokens_PK = torch.tensor([(*ids, *[END] * (bucket - len(ids))) for ids in padded], device=device)
+    lengths_P = torch.tensor([len(ids) for ids in padded], device=device)
+    slots_K = torch.arange(bucket, device=device)
+    future_KK = torch.full((bucket, bucket), -math.inf, dtype=dtype, device=device).triu(1)
+    x_PKC = model.embed(tokens_PK, slots_K.clamp(max=model.config.context - 1)[None].expand_as(tokens_PK))
+    keys: list[Tensor] = []
+    values: list[Tensor] = []
+    for block in model.blocks():
+        # Keys and values are computed again inside the block; prefill is a few per cent of the time.
+        _, k_PKC, v_PKC = block.attn_in(block.ln_1(x_PKC)).split(model.config.width, -1)
+        for store, y_PKC in ((keys, k_PKC), (values, v_PKC)):
+            store.append(y_PKC.view(PREFILL_ROWS, bucket, block.heads, -1).permute(0, 2, 3, 1).contiguous())
+        x_PKC = block(x_PKC, future_KK[None])
+    last_PC = x_PKC[torch.arange(PREFILL_ROWS, device=device), lengths_P - 1]
+    mask_PK = torch.zeros(PREFILL_ROWS, bucket, dtype=dtype, device=device)
+    mask_PK.masked_fill_(slots_K[None] >= lengths_P[:, None], -math.inf)
+    return Cache(keys, values, mask_PK, lengths_P, bucket, 0), model.unembed(last_PC)
+
+
+@torch.inference_mode()
+def decode(model: TinyModel, cache: Cache, tokens_R: Tensor) -> Tensor:
+    """Append one token to every row of the cache and return logits_RV for the next one. R is a multiple of DECODE_ROWS."""
+    slot = cache.bucket + cache.depth
+    cache.reserve(slot + 1)
+    cache.mask_RK[:, slot] = 0
+    # A row that has finished is still computed until the batch shrinks; its positions must not run off the table.
+    positions_R = (cache.lengths_R + cache.depth).clamp(max=model.config.context - 1)
+    logits = [
+        _decode_block(
+            model, cache, slice(i, i + DECODE_ROWS), tokens_R[i : i + DECODE_ROWS], positions_R[i : i + DECODE_ROWS]
+        )
+        for i in range(0, len(tokens_R), DECODE_ROWS)
+    ]
+    cache.depth += 1
+    return torch.cat(logits)
+
+
+def _decode_block(model: TinyModel, cache: Cache, rows: slice, tokens_R: Tensor, positions_R: Tensor) -> Tensor:
+    x_RC = model.embed(tokens_R, positions_R)
+    mask_R1K = cache.mask_RK[rows, None]
+    slot = cache.bucket + cache.depth
+    for layer, block in enumerate(model.blocks()):
+        x_RC = x_RC + _attend(block, x_RC, cache.keys[layer][rows], cache.values[layer][rows], mask_R1K, slot)
+        x_RC = x_RC + block.feed_forward(x_RC)
+    return model.unembed(x_RC)
+
+
+def _attend(block: Block, x_RC: Tensor, keys_RHDK: Tensor, values_RHDK: Tensor, mask_R1K: Tensor, slot: int) -> Tensor:
+    """Attend from one new token a row. Sums of products: a batched matrix product of such thin matrices is slower."""
+    R, C = x_RC.shape
+    q_RHD, k_RHD, v_RHD = block.attn_in(block.ln_1(x_RC)).view(R, 3, block.heads, -1).unbind(1)
+    keys_RHDK[..., slot] = k_RHD
+    values_RHDK[..., slot] = v_RHD
+    scale = q_RHD.shape[-1] ** -0.5
+    scores_RHK = ((q_RHD * scale)[..., None] * keys_RHDK).sum(2) + mask_R1K
+    mixed_RHD = (torch.softmax(scores_RHK, -1)[:, :, None] * values_RHDK).sum(-1)
+    out: Tensor = block.attn_out(mixed_RHD.reshape(R, C))
+    return out
+
+
+def padded_rows(rows: Sequence[int]) -> Iterator[int]:
+    """Yield row numbers followed by repeats of the first, up to a multiple of DECODE_ROWS."""
+    yield from rows
+    for _ in range(-len(rows) % DECODE_ROWS):
+        yield rows[0]
+
+
+def _ceil(value: int, step: int) -> int:
+    return -(-value // step) * step

@@ -1,0 +1,179 @@
+"""The embedded model as a policy: prompts in, completions out, and every probability readable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from lockedroom.errors import BadInput
+from lockedroom.policy.tiny.model import TinyConfig, TinyModel
+from lockedroom.policy.tiny.sample import Ask, Drawn, check_sampling, sample, sampled_logprobs
+from lockedroom.policy.tiny.tokenizer import END, Tokenizer
+from lockedroom.policy.tiny.weights import Weights, load_shipped, load_weights, save_weights
+from lockedroom.protocols import Prompt
+from lockedroom.records import Completion, PolicySpec, Sampling
+
+LOGPROB_ROWS = 64  # sequences scored at a time; the shape is fixed, so a score does not depend on its neighbours
+LOGPROB_SLOTS = 8  # and padded to a multiple of this length
+
+
+class TinyPolicy:
+    """A `TokenPolicy`: a transformer, its tokenizer, and what identifies them."""
+
+    def __init__(self, model: TinyModel, tokenizer: Tokenizer, spec: PolicySpec) -> None:
+        if model.config.vocabulary != tokenizer.vocabulary:
+            raise BadInput(
+                f"the network has {model.config.vocabulary} tokens and the tokenizer {tokenizer.vocabulary}; "
+                "they do not belong together"
+            )
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.spec = spec
+
+    @classmethod
+    def load(cls, variant: str | Path, *, threads: int = 1) -> TinyPolicy:
+        """Load a shipped variant by name or a weights file by path; sets PyTorch's thread count for the process."""
+        if threads < 1:
+            raise BadInput(f"threads: {threads}; give 1 or more")
+        torch.set_num_threads(threads)
+        weights = load_shipped(variant) if isinstance(variant, str) else load_weights(variant)
+        model = _build(weights, str(variant))
+        identity = {
+            "weights_sha256": weights.sha256,
+            "format": weights.header.format,
+            "engine": "lockedroom.policy.tiny",
+            "torch": str(torch.__version__),
+            "threads": threads,
+            "instruction_set": torch.backends.cpu.get_cpu_capability(),
+            "dtype": "float32",
+            "device": "cpu",
+        }
+        name = variant if isinstance(variant, str) else variant.stem
+        return cls(model, Tokenizer(weights.header.tokenizer), PolicySpec(name, "tiny", identity))
+
+    def save(self, path: Path, *, origin: dict[str, Any]) -> str:
+        """Write the model in the shipped format and return the file's sha256; `origin` says how it was made."""
+        tensors = {name: tensor.detach().cpu().numpy() for name, tensor in self.model.state_dict().items()}
+        return save_weights(
+            path, tensors, config=msgspec.to_builtins(self.model.config), tokenizer=self.tokenizer.file, origin=origin
+        )
+
+    @property
+    def context(self) -> int:
+        return self.model.config.context
+
+    @property
+    def end_id(self) -> int:
+        return END
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Return the canonical ids of a text, without start or end token."""
+        return self.tokenizer.encode(text)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self.tokenizer.decode(ids)
+
+    def prompt_ids(self, prompt: str, example_id: str | None = None) -> tuple[int, ...]:
+        """Return a prompt's ids, start token included. Raises BadInput for unknown characters and prompts that are too long."""
+        where = "prompt" if example_id is None else f"example {example_id!r}: prompt"
+        try:
+            ids = (END, *self.tokenizer.encode(prompt))
+        except BadInput as error:
+            raise BadInput(f"{where}: {error}") from None
+        if len(ids) >= self.context:
+            raise BadInput(
+                f"{where}: {len(ids)} tokens, start token included, leave no room in this policy's context of "
+                f"{self.context}; shorten the prompt"
+            )
+        return ids
+
+    def token_limit(self, prompt: Sequence[int], sampling: Sampling) -> int:
+        """Return how many tokens a completion may have, end token included: `max_tokens`, or what the context leaves."""
+        room = self.context - len(prompt)
+        if sampling.max_tokens is not None and sampling.max_tokens > room:
+            raise BadInput(
+                f"max_tokens: {sampling.max_tokens} after a prompt of {len(prompt)} tokens exceeds this "
+                f"policy's context of {self.context}; give at most {room}, or none to use what is left"
+            )
+        return sampling.max_tokens or room
+
+    def complete(self, prompts: Sequence[Prompt], draws: range, sampling: Sampling) -> Iterator[Completion]:
+        """Yield completions, prompt by prompt and draw by draw; every prompt and setting is checked before the first."""
+        return (_completion(drawn) for drawn in self.sample(prompts, draws, sampling))
+
+    def sample(self, prompts: Sequence[Prompt], draws: range, sampling: Sampling, *, step: int = 0) -> Iterator[Drawn]:
+        """Yield completions like `complete`, with the policy's own log-probabilities beside the sampled ones."""
+        check_sampling(sampling)
+        asks: list[Ask] = []
+        for prompt in prompts:
+            ids = self.prompt_ids(prompt.prompt, prompt.id)
+            limit = self.token_limit(ids, sampling)
+            asks += [Ask(prompt.id, draw, ids, limit) for draw in draws]
+        return sample(self.model, self.tokenizer, asks, sampling, step=step)
+
+    @torch.inference_mode()
+    def logprobs(
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        completion_ids: Sequence[Sequence[int]],
+        sampling: Sampling | None = None,
+    ) -> list[tuple[float, ...]]:
+        """Return the log-probability, in nats, of every completion token, by one full forward pass a sequence.
+
+        Without `sampling` it is the policy's own (temperature 1, nothing truncated); with it, of the distribution that
+        is sampled from. Equal to what sampling recorded up to float32 rounding (tolerance 2e-5 in the tests).
+        """
+        settings = sampling or Sampling()
+        check_sampling(settings)
+        sequences = [(*prompt, *completion) for prompt, completion in zip(prompt_ids, completion_ids, strict=True)]
+        by_length: dict[int, list[int]] = {}
+        for i, ids in enumerate(sequences):
+            if len(ids) > self.context:
+                raise BadInput(f"sequence {i}: {len(ids)} tokens exceed this policy's context of {self.context}")
+            padded = min(-(-len(ids) // LOGPROB_SLOTS) * LOGPROB_SLOTS, self.context)
+            by_length.setdefault(padded, []).append(i)
+        found: dict[int, tuple[float, ...]] = {}
+        for length, members in by_length.items():
+            for start in range(0, len(members), LOGPROB_ROWS):
+                rows = members[start : start + LOGPROB_ROWS]
+                logprobs = self._full_logprobs([sequences[i] for i in rows], length, settings)
+                for i, logprobs_S in zip(rows, logprobs, strict=False):
+                    found[i] = tuple(logprobs_S[len(prompt_ids[i]) - 1 : len(sequences[i]) - 1])
+        return [found[i] for i in range(len(sequences))]
+
+    def _full_logprobs(self, rows: list[tuple[int, ...]], length: int, sampling: Sampling) -> list[list[float]]:
+        tokens_BT = torch.zeros(LOGPROB_ROWS, length, dtype=torch.long)
+        for row, ids in enumerate(rows):
+            tokens_BT[row, : len(ids)] = torch.tensor(ids)
+        tokens_BT = tokens_BT.to(self.model.wte.device)
+        logits_NV = self.model(tokens_BT)[:, :-1].flatten(0, 1)
+        logprobs_NV = sampled_logprobs(logits_NV, sampling)
+        logprobs_BS = logprobs_NV.gather(-1, tokens_BT[:, 1:].reshape(-1, 1)).view(LOGPROB_ROWS, length - 1)
+        values: list[list[float]] = logprobs_BS.tolist()
+        return values
+
+
+def _build(weights: Weights, name: str) -> TinyModel:
+    try:
+        model = TinyModel(TinyConfig(**weights.header.config))
+        model.load_state_dict({key: torch.from_numpy(tensor.copy()) for key, tensor in weights.tensors.items()})
+    except (TypeError, RuntimeError) as error:
+        raise BadInput(
+            f"{name}: the tensors do not fit the shape in the header: {str(error).splitlines()[0]}"
+        ) from None
+    return model
+
+
+def _completion(drawn: Drawn) -> Completion:
+    return Completion(
+        drawn.text,
+        logprob=math.fsum(drawn.token_logprobs),
+        finish_reason=drawn.finish_reason,
+        token_ids=drawn.token_ids,
+        token_logprobs=drawn.token_logprobs,
+    )

@@ -1,0 +1,104 @@
+"""Finding records in a finished run, side by side with their examples."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from lockedroom.errors import BadInput
+from lockedroom.jsonl import read_batches
+from lockedroom.records import Example, Failure, Record, Score
+from lockedroom.results.run_folder import EXAMPLES, RECORDS, SUMMARY_JSON
+from lockedroom.results.summary import Summary
+from lockedroom.safeguards.manifest import read_manifest
+from lockedroom.visible import visible
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Which records: of one code, failures only, of some ids; everything None or empty means a few of each code."""
+
+    code: str | None = None
+    failures: bool = False
+    ids: tuple[str, ...] = ()
+
+
+def read_summary(run: Path) -> Summary:
+    """Return the saved summary. Raises BadInput when the run is unfinished or the file is not a summary."""
+    read_manifest(run)
+    try:
+        return msgspec.json.decode((run / SUMMARY_JSON).read_bytes(), type=Summary)
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{run / SUMMARY_JSON}: cannot be read: {error}; run lockedroom verify {run}") from None
+
+
+def read_pairs(run: Path, draws: int) -> Iterator[tuple[Example, Record]]:
+    """Yield every record with its example, in order."""
+    records = (record for batch in read_batches(run / RECORDS, Record) for record in batch.rows)
+    for batch in read_batches(run / EXAMPLES, Example):
+        for example in batch.rows:
+            for record in itertools.islice(records, draws):
+                if record.id != example.id:
+                    raise BadInput(f"{run}: records and examples do not line up; run lockedroom verify {run}")
+                yield example, record
+
+
+def find_records(run: Path, wanted: Wanted, show: int) -> list[tuple[Example, Record]]:
+    """Return the first `show` matching records; without a filter, the first `show` of every code, grouped by code.
+
+    Raises BadInput for a code or an id that the run does not hold, naming what it does hold.
+    """
+    summary = read_summary(run)
+    pairs = read_pairs(run, summary.draws)
+    if wanted.ids:
+        return _of_ids(run, pairs, wanted, summary.draws)
+    counts = {code.code: code.count for code in summary.codes} | {one.code: one.count for one in summary.failures}
+    if wanted.code is not None and wanted.code not in counts:
+        held = ", ".join(f"{name} ({count:,})" for name, count in counts.items())
+        raise BadInput(f"--code {wanted.code!r}: no record of {run} has this code; it holds {held}")
+    if wanted.failures:
+        counts = {one.code: one.count for one in summary.failures}
+        return list(itertools.islice((pair for pair in pairs if isinstance(pair[1].result, Failure)), show))
+    if wanted.code is not None:
+        counts = {wanted.code: counts[wanted.code]}
+    return _first_of_each(pairs, {name: min(count, show) for name, count in counts.items()})
+
+
+def code_of(record: Record) -> str:
+    result = record.result
+    return result.details.code if isinstance(result, Score) else result.code.value
+
+
+def _first_of_each(pairs: Iterator[tuple[Example, Record]], quota: dict[str, int]) -> list[tuple[Example, Record]]:
+    found: dict[str, list[tuple[Example, Record]]] = {name: [] for name in quota}
+    missing = Counter(quota)
+    for pair in pairs:
+        name = code_of(pair[1])
+        if missing.get(name, 0):
+            found[name].append(pair)
+            missing[name] -= 1
+            if not any(missing.values()):
+                break
+    return [pair for group in found.values() for pair in group]
+
+
+def _of_ids(
+    run: Path, pairs: Iterator[tuple[Example, Record]], wanted: Wanted, draws: int
+) -> list[tuple[Example, Record]]:
+    left = set(wanted.ids)
+    found = []
+    remaining = len(set(wanted.ids)) * draws
+    for pair in pairs:
+        if pair[0].id in left:
+            remaining -= 1
+            matches = wanted.code is None or code_of(pair[1]) == wanted.code
+            if matches and not (wanted.failures and isinstance(pair[1].result, Score)):
+                found.append(pair)
+            if remaining == 0:
+                return found
+    absent = sorted(left - {example.id for example, _ in found}) if remaining else []
+    shown = ", ".join(repr(visible(name, 60)) for name in absent[:5])
+    raise BadInput(f"--id {shown}: no such example in {run}")

@@ -1,0 +1,214 @@
+"""Writing a run folder: streamed, resumable after a kill at any byte, closed by its manifest.
+
+While a run is being written its folder holds `config.toml`, a growing `examples.jsonl` and a growing `records.jsonl`,
+and no manifest. Both growing files are only ever appended to, so after a kill they hold a valid beginning, perhaps with
+a torn last line, which `--resume` cuts off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from lockedroom.errors import BadInput, CannotWrite
+from lockedroom.jsonl import BLOCK_BYTES, read_batches
+from lockedroom.records import Record
+from lockedroom.safeguards import manifest as manifests
+
+EXAMPLES, RECORDS, CONFIG = "examples.jsonl", "records.jsonl", "config.toml"
+SUMMARY_JSON, SUMMARY_MD = "summary.json", "summary.md"
+
+
+class GrowingFile:
+    """An append-only file, hashed as it grows.
+
+    Opened on an existing beginning, `replay` must first be given the same bytes again before anything new is appended.
+    """
+
+    def __init__(self, path: Path, keep: int) -> None:
+        self.path = path
+        self.digest = hashlib.sha256()
+        self.bytes = self.lines = 0
+        self._file: BinaryIO = open(path, "r+b" if path.exists() else "w+b")  # noqa: SIM115  (closed by close or abandon)
+        self._kept = keep
+        self._file.truncate(keep)
+
+    def append(self, block: bytes) -> None:
+        """Add a block; the part of it that an interrupted run has written already is compared instead."""
+        old = min(max(self._kept - self.bytes, 0), len(block))
+        if old and self._file.read(old) != block[:old]:
+            raise BadInput(
+                f"{self.path}: the input has changed since this run began (near byte {self.bytes:,}); "
+                "restore the input, or start a new run in another folder"
+            )
+        with _writing(self.path):
+            if old < len(block):
+                self._file.write(block[old:])
+                self._file.flush()
+        self.digest.update(block)
+        self.bytes += len(block)
+        self.lines += block.count(b"\n")
+
+    def close(self) -> manifests.FileEntry:
+        with _writing(self.path):
+            self._file.truncate(self.bytes)
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        return manifests.FileEntry(self.digest.hexdigest(), self.bytes, self.lines)
+
+    def abandon(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()
+
+
+class RunFolder:
+    """A run being written. `recorded` is the number of attempts that an interrupted run finished."""
+
+    def __init__(self, path: Path, config: bytes, *, draws: int, resume: bool) -> None:
+        self.path = path
+        self.fresh = not path.exists()
+        self._lock = _open_folder(path, resume=resume)
+        if not self.fresh and (path / CONFIG).is_file():
+            _refuse_other_config(path / CONFIG, config)
+        else:
+            write_atomically(path / CONFIG, config)
+        keep, self.recorded = _whole_examples(path / RECORDS, draws)
+        self._old_bytes = keep
+        with _writing(path):
+            self.records = GrowingFile(path / RECORDS, keep)
+            self.examples = GrowingFile(path / EXAMPLES, _whole_bytes(path / EXAMPLES))
+
+    def old_records(self) -> Iterator[Record]:
+        """Yield the records of the interrupted run, in order."""
+        for batch in read_batches(self.path / RECORDS, Record, stop=self._old_bytes):
+            yield from batch.rows
+
+    def finish(self, summary_json: bytes, summary_md: bytes) -> dict[str, manifests.FileEntry]:
+        """Close the growing files, write the derived ones, and return the entry of every file."""
+        entries = {RECORDS: self.records.close(), EXAMPLES: self.examples.close()}
+        write_atomically(self.path / SUMMARY_JSON, summary_json)
+        write_atomically(self.path / SUMMARY_MD, summary_md)
+        for name in (CONFIG, SUMMARY_JSON, SUMMARY_MD):
+            entries[name] = manifests.measure_file(self.path / name)
+        return dict(sorted(entries.items()))
+
+    def seal(self, manifest: manifests.Manifest) -> None:
+        """Write SHA256SUMS, then the manifest: from here on the folder is a run."""
+        write_atomically(self.path / manifests.SUMS_NAME, manifests.checksum_lines(manifest))
+        write_atomically(self.path / manifests.NAME, manifests.encode_manifest(manifest))
+        os.close(self._lock)
+
+    def abandon(self, *, remove: bool) -> None:
+        """Stop writing. `remove` deletes a folder that this process made, when nothing in it is worth keeping."""
+        self.records.abandon()
+        self.examples.abandon()
+        if remove and self.fresh:
+            for name in (RECORDS, EXAMPLES, CONFIG):
+                (self.path / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+        os.close(self._lock)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that it is either absent (or old) or whole: temporary file, fsync, rename, fsync of the folder."""
+    temporary = path.with_name(f".{path.name}.writing")
+    with _writing(path):
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _open_folder(path: Path, *, resume: bool) -> int:
+    """Make the folder, or take up an unfinished one; return a descriptor that holds its lock."""
+    if path.exists() and not path.is_dir():
+        raise BadInput(f"{path}: exists and is not a folder; choose another --out")
+    if (path / manifests.NAME).exists():
+        raise BadInput(f"{path}: a finished run is here already, and runs are never written into; choose another --out")
+    if path.exists() and any(path.iterdir()) and not resume:
+        unfinished = (path / CONFIG).is_file()
+        advice = "continue it with --resume, or choose another --out" if unfinished else "choose another --out"
+        what = "an unfinished run is here already" if unfinished else "the folder is not empty and is not a run"
+        raise BadInput(f"{path}: {what}; {advice}")
+    if resume and not (path / CONFIG).is_file():
+        raise BadInput(f"{path}: nothing to resume here; run without --resume")
+    with _writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise BadInput(f"{path}: another process is writing this run; wait for it, or choose another --out") from None
+    return lock
+
+
+def _refuse_other_config(path: Path, config: bytes) -> None:
+    import tomllib
+
+    old, new = tomllib.loads(path.read_text("utf-8")), tomllib.loads(config.decode())
+    differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+    if differing:
+        lines = "; ".join(f"{key}: was {old.get(key)!r}, now {new.get(key)!r}" for key in differing)
+        raise BadInput(f"{path}: the run was begun with another configuration ({lines}); resume it as it was begun")
+
+
+def _whole_bytes(path: Path) -> int:
+    """Return how many bytes of an interrupted file are whole lines."""
+    if not path.exists():
+        return 0
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        while size:
+            start = max(0, size - BLOCK_BYTES)
+            file.seek(start)
+            cut = file.read(size - start).rfind(b"\n")
+            if cut >= 0:
+                return start + cut + 1
+            size = start
+    return 0
+
+
+def _whole_examples(path: Path, draws: int) -> tuple[int, int]:
+    """Return the bytes and the number of records of an interrupted file that make up whole examples."""
+    if not path.exists():
+        return 0, 0
+    ends: list[int] = []  # ends of the last few whole lines, enough to step back over a partial example
+    lines = offset = 0
+    with open(path, "rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                lines += 1
+                offset += len(line)
+                ends = [*ends[-draws:], offset]
+    surplus = lines % draws
+    if lines == surplus:
+        return 0, 0
+    return (ends[-1 - surplus] if surplus else offset), lines - surplus
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Turn trouble with the disk into one message; what was written before stays."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        advice = (
+            "free some space and continue with --resume; finished records are kept" if full else "choose another --out"
+        )
+        raise CannotWrite(f"{path}: cannot be written: {error.strerror}; {advice}") from None

@@ -1,0 +1,227 @@
+"""The numbers of a run, derived from its tally, and nothing else.
+
+Estimators and intervals are those of docs/statistics.md. A number that is not defined (a standard error from one
+example, a rate when nothing could be scored) is absent, never NaN or 0.
+"""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import msgspec
+
+from lockedroom.records import Outcome, ScorerSpec
+from lockedroom.results.tally import Tally
+from lockedroom.stats.exact_sum import UNIT_EXPONENT, ExactSum
+from lockedroom.stats.intervals import holm_wilson, mean_t_interval, wilson
+
+FORMAT = "lockedroom.summary/1"
+NO_VOCABULARY = "the scorer declares no codes: a result without code or outcome counts as correct when its reward is 1, else as wrong"
+
+
+class Estimate(msgspec.Struct, frozen=True):
+    """A mean over examples. `standard_error` and the interval are None where undefined.
+
+    `degenerate` says that every example agreed, so that the sample shows no spread at all.
+    """
+
+    value: float
+    standard_error: float | None
+    low: float | None
+    high: float | None
+    method: str
+    examples: int
+    degenerate: bool
+
+
+class WithFailures(msgspec.Struct, frozen=True):
+    """The mean reward, read three ways when some attempts could not be judged.
+
+    Over the scored attempts; with failures as 0; and the bounds if every failure were the worst or the best reward.
+    """
+
+    scored_only: float | None
+    failures_as_zero: float
+    lowest: float
+    highest: float
+
+
+class Variance(msgspec.Struct, frozen=True):
+    """Of the reward: mean variance over the draws of one example, and variance of the examples' true means."""
+
+    within: float
+    between: float
+
+
+class CodeCount(msgspec.Struct, frozen=True):
+    """How often a code came, as a share of the scored attempts, with a Holm-adjusted Wilson interval (one draw only)."""
+
+    code: str
+    outcome: Outcome
+    count: int
+    share: float
+    low: float | None
+    high: float | None
+    shown: list[tuple[str, int]]
+
+
+class FailureCount(msgspec.Struct, frozen=True):
+    code: str
+    count: int
+    shown: list[tuple[str, int]]
+
+
+class Summary(msgspec.Struct, frozen=True):
+    format: str
+    confidence: float
+    examples: int
+    draws: int
+    attempts: int
+    scored: int
+    failed: int
+    examples_without_score: int
+    pass_rate: Estimate | None
+    mean_reward: Estimate | None
+    with_failures: WithFailures | None
+    variance: Variance | None
+    finish_reason_known: int
+    truncated: int
+    codes: list[CodeCount]
+    failures: list[FailureCount]
+    notes: list[str]
+
+
+class _Moments(msgspec.Struct):
+    """Exact moments of the examples' means q: their number, Σq, Σq², and Σ of within-example variances."""
+
+    examples: int = 0
+    q: Fraction = Fraction(0)
+    q_squared: Fraction = Fraction(0)
+    within: Fraction = Fraction(0)
+    with_variance: int = 0
+
+    def add_rates(self, histogram: dict[int, dict[int, int]], sign: int) -> None:
+        for scored, row in histogram.items():
+            for correct, count in row.items():
+                if scored:
+                    rate, times = Fraction(correct, scored), sign * count
+                    self.examples += times
+                    self.q += rate * times
+                    self.q_squared += rate * rate * times
+                    if scored > 1:
+                        self.with_variance += times
+                        self.within += Fraction(correct * (scored - correct), scored * (scored - 1)) * times
+
+
+def summarise(tally: Tally, spec: ScorerSpec, confidence: float = 0.95) -> Summary:
+    """Return every number of a run; the same tally always gives the same bytes."""
+    attempts = tally.examples * tally.draws
+    scored = sum(code.count for code in tally.codes.values())
+    passes = _Moments()
+    passes.add_rates(tally.passes, 1)
+    rewards = _reward_moments(tally)
+    correct = sum(code.count for code in tally.codes.values() if code.outcome is Outcome.CORRECT)
+    binary = tally.graded.examples == 0
+    pass_rate = _estimate(passes, tally.draws, confidence, correct=correct)
+    return Summary(
+        format=FORMAT,
+        confidence=confidence,
+        examples=tally.examples,
+        draws=tally.draws,
+        attempts=attempts,
+        scored=scored,
+        failed=attempts - scored,
+        examples_without_score=tally.passes.get(0, {}).get(0, 0),
+        pass_rate=pass_rate,
+        mean_reward=pass_rate if binary else _estimate(rewards, tally.draws, confidence, correct=None),
+        with_failures=_with_failures(tally, rewards, spec, attempts, scored) if scored < attempts else None,
+        variance=_variance(rewards, tally.draws),
+        finish_reason_known=tally.finish_known,
+        truncated=tally.truncated,
+        codes=_code_counts(tally, scored, confidence),
+        failures=[
+            FailureCount(name, failure.count, failure.shown)
+            for name, failure in sorted(tally.failures.items(), key=lambda item: (-item[1].count, item[0]))
+        ],
+        notes=[] if spec.codes else [NO_VOCABULARY],
+    )
+
+
+def _reward_moments(tally: Tally) -> _Moments:
+    moments = _Moments()
+    moments.add_rates(tally.passes, 1)
+    moments.add_rates(tally.graded_passes, -1)
+    graded = tally.graded
+    moments.examples += graded.examples
+    moments.q += _fraction(graded.q)
+    moments.q_squared += _fraction(graded.q_squared)
+    moments.within += _fraction(graded.within)
+    moments.with_variance += graded.with_variance
+    return moments
+
+
+def _estimate(moments: _Moments, draws: int, confidence: float, *, correct: int | None) -> Estimate | None:
+    """Mean over examples. With one binary draw each: Wilson; otherwise Student's t over the examples' means."""
+    m = moments.examples
+    if m == 0:
+        return None
+    mean = moments.q / m
+    squares = moments.q_squared - moments.q * mean  # Σ(q - mean)², exact
+    degenerate = squares == 0
+    error = math.sqrt(squares / (m - 1) / m) if m > 1 and not degenerate else None
+    if correct is not None and draws == 1:
+        interval, method = wilson(correct, m, confidence), "Wilson"
+    elif correct is not None and degenerate and mean in (0, 1):
+        interval, method = wilson(int(mean * m), m, confidence), "Wilson over examples (every example agrees)"
+    elif error is None:
+        return Estimate(float(mean), None, None, None, "undefined", m, degenerate)
+    else:
+        interval, method = mean_t_interval(float(mean), error, m - 1, confidence), "Student's t over examples"
+    low, high = interval.low, interval.high
+    if correct is not None:
+        low, high = max(0.0, low), min(1.0, high)
+    return Estimate(float(mean), error, low, high, method, m, degenerate)
+
+
+def _with_failures(tally: Tally, rewards: _Moments, spec: ScorerSpec, attempts: int, scored: int) -> WithFailures:
+    plain = _correct(tally.passes) - _correct(tally.graded_passes)
+    total = Fraction(plain) + _fraction(tally.graded.rewards)
+    worst, best = (Fraction(bound) * (attempts - scored) for bound in spec.reward_range)
+    return WithFailures(
+        scored_only=float(rewards.q / rewards.examples) if rewards.examples else None,
+        failures_as_zero=float(total / attempts),
+        lowest=float((total + worst) / attempts),
+        highest=float((total + best) / attempts),
+    )
+
+
+def _fraction(total: ExactSum) -> Fraction:
+    return Fraction(total.units(), 1 << UNIT_EXPONENT)
+
+
+def _correct(histogram: dict[int, dict[int, int]]) -> int:
+    return sum(correct * count for row in histogram.values() for correct, count in row.items())
+
+
+def _variance(moments: _Moments, draws: int) -> Variance | None:
+    """Var(q) contains the sampling noise: between = Var(q) - within/K (may be negative by chance; printed as it is)."""
+    if draws == 1 or moments.examples < 2 or moments.with_variance == 0:
+        return None
+    m = moments.examples
+    observed = (moments.q_squared - moments.q * moments.q / m) / (m - 1)
+    within = moments.within / moments.with_variance
+    return Variance(within=float(within), between=float(observed - within / draws))
+
+
+def _code_counts(tally: Tally, scored: int, confidence: float) -> list[CodeCount]:
+    ordered = sorted(tally.codes.items(), key=lambda item: (-item[1].count, item[0]))
+    if tally.draws == 1:
+        intervals = holm_wilson([code.count for _, code in ordered], scored, confidence) if ordered else ()
+        bounds: list[tuple[float | None, float | None]] = [(one.low, one.high) for one in intervals]
+    else:
+        bounds = [(None, None)] * len(ordered)  # draws of one example are not independent
+    return [
+        CodeCount(name, code.outcome, code.count, code.count / scored, low, high, code.shown)
+        for (name, code), (low, high) in zip(ordered, bounds, strict=True)
+    ]

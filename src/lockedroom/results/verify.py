@@ -1,0 +1,176 @@
+"""`verify`: every hash checked and every number re-derived from the raw records, with no model and no network."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from lockedroom.errors import BadInput, Tampered
+from lockedroom.jsonl import read_batches
+from lockedroom.records import Completion, Example, Record, Score
+from lockedroom.results.rendering import render_summary
+from lockedroom.results.run_folder import EXAMPLES, RECORDS, SUMMARY_JSON, SUMMARY_MD
+from lockedroom.results.summary import summarise
+from lockedroom.results.tally import Tally, pair_with_examples
+from lockedroom.safeguards import manifest as manifests
+from lockedroom.scorer.builtin import BuiltinScorer, find_builtin
+from lockedroom.scorer.identity import source_sha256
+
+SHOWN = 5
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """What was checked. `rescored` counts verdicts made again by a built-in scorer; `not_checked` says what was not."""
+
+    path: str
+    manifest: manifests.Manifest
+    files: int
+    attempts: int
+    rescored: int
+    not_checked: list[str]
+
+
+def verify(run: Path) -> Verified:
+    """Check a finished run against its manifest, its records and (for a built-in scorer) the scorer itself.
+
+    Raises Tampered naming everything that does not hold; BadInput when `run` is no finished run.
+    """
+    manifest = manifests.read_manifest(run)
+    trouble = [*_check_sums(run, manifest), *_check_files(run, manifest)]
+    if trouble:
+        _refuse(run, trouble)
+    scorer, not_checked = _scorer_of(manifest)
+    derived = _Derivation(manifest, scorer)
+    try:
+        trouble = [*itertools.islice(derived.check(run), SHOWN), *_check_summary(run, manifest, derived.tally)]
+    except BadInput as error:
+        trouble = [str(error)]
+    trouble += _check_room(manifest, derived.tally)
+    if trouble:
+        _refuse(run, trouble)
+    return Verified(str(run), manifest, len(manifest.files), derived.attempts, derived.rescored, not_checked)
+
+
+def _refuse(run: Path, trouble: list[str]) -> None:
+    listed = "".join(f"\n  - {line}" for line in trouble)
+    raise Tampered(f"{run}: does not verify; do not use its numbers:{listed}")
+
+
+def _check_sums(run: Path, manifest: manifests.Manifest) -> Iterator[str]:
+    """The manifest against SHA256SUMS, which holds the manifest's own hash."""
+    path = run / manifests.SUMS_NAME
+    if not path.is_file():
+        yield f"{manifests.SUMS_NAME} is missing"
+        return
+    lines = path.read_text("utf-8", "replace").splitlines()
+    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
+    actual = hashlib.sha256((run / manifests.NAME).read_bytes()).hexdigest()
+    if sums.pop(manifests.NAME, None) != actual:
+        yield f"{manifests.NAME} was changed after the run was closed (its sha256 is not the one in {manifests.SUMS_NAME})"
+    if sums != {name: entry.sha256 for name, entry in manifest.files.items()}:
+        yield f"{manifests.SUMS_NAME} and {manifests.NAME} do not list the same files and hashes"
+
+
+def _check_files(run: Path, manifest: manifests.Manifest) -> Iterator[str]:
+    for required in (RECORDS, EXAMPLES, SUMMARY_JSON, SUMMARY_MD):
+        if required not in manifest.files:
+            yield f"the manifest does not list {required}"
+    for name, entry in manifest.files.items():
+        path = run / name
+        if "/" in name or not path.is_file():
+            yield f"{name} is missing"
+            continue
+        found = manifests.measure_file(path)
+        if found != entry:
+            what = f"{found.lines:,} lines instead of {entry.lines:,}" if found.lines != entry.lines else "other bytes"
+            yield f"{name} was changed: {what} (sha256 {found.sha256[:12]}…, the manifest says {entry.sha256[:12]}…)"
+
+
+def _scorer_of(manifest: manifests.Manifest) -> tuple[BuiltinScorer | None, list[str]]:
+    """The built-in scorer that judged the run, if this installation has it unchanged."""
+    identity = manifest.room.scorer
+    builtin = find_builtin(identity.name)
+    if builtin is None:
+        return None, [f"rewards were not judged again: {identity.name} is not a built-in scorer"]
+    if source_sha256(builtin.source) != identity.source_sha256:
+        return None, [f"rewards were not judged again: this installation's {identity.name} has another source"]
+    return builtin, []
+
+
+class _Derivation:
+    """One pass over examples and records side by side."""
+
+    def __init__(self, manifest: manifests.Manifest, scorer: BuiltinScorer | None) -> None:
+        self._manifest, self._scorer = manifest, scorer
+        self.tally = Tally(draws=manifest.draws, codes={}, failures={}, passes={}, graded_passes={})
+        self.attempts = self.rescored = 0
+
+    def check(self, run: Path) -> Iterator[str]:
+        draws = self._manifest.draws
+        records = (record for batch in read_batches(run / RECORDS, Record) for record in batch.rows)
+        for batch in read_batches(run / EXAMPLES, Example):
+            part = list(itertools.islice(records, len(batch.rows) * draws))
+            misplaced = pair_with_examples(part, batch.rows, draws)
+            if misplaced is not None:
+                yield f"{RECORDS}:{self.attempts + misplaced + 1}: is not the record expected here (examples × draws, in order)"
+                return
+            yield from self._check_verdicts(batch.rows, part)
+            self.tally.add(part, self._manifest.scorer)
+            self.attempts += len(part)
+        if next(records, None) is not None:
+            yield f"{RECORDS}:{self.attempts + 1}: more records than examples × draws"
+
+    def _check_verdicts(self, examples: list[Example], records: list[Record]) -> Iterator[str]:
+        fixed = {code.name: code for code in self._manifest.scorer.codes}
+        draws = self._manifest.draws
+        for i, record in enumerate(records):
+            result = record.result
+            where = f"{RECORDS}:{self.attempts + i + 1}: id {record.id!r}, draw {record.draw}"
+            if isinstance(result, Score):
+                if record.completion is None:
+                    yield f"{where}: has a score and no completion"
+                code = fixed.get(result.details.code)
+                if fixed and (code is None or code.outcome is not result.details.outcome):
+                    yield f"{where}: code {result.details.code!r} with outcome {result.details.outcome.value!r} is not the scorer's"
+                elif code is not None and code.reward is not None and code.reward != result.reward:
+                    yield f"{where}: reward {result.reward} does not go with code {code.name!r}"
+            if self._scorer is not None and isinstance(record.completion, Completion):
+                again = self._scorer.score(examples[i // draws], record.completion.text)
+                self.rescored += 1
+                if again != result:
+                    yield f"{where}: {self._scorer.spec.name} judges this completion otherwise ({again.details.code}, reward {again.reward})"
+
+
+def _check_summary(run: Path, manifest: manifests.Manifest, tally: Tally) -> Iterator[str]:
+    raw = (run / SUMMARY_JSON).read_bytes()
+    try:
+        confidence = msgspec.json.decode(raw, type=_ConfidenceOnly).confidence
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        yield f"{SUMMARY_JSON}: not a summary: {error}"
+        return
+    if not 0 < confidence < 1:
+        yield f"{SUMMARY_JSON}: confidence {confidence} is not between 0 and 1"
+        return
+    summary = summarise(tally, manifest.scorer, confidence)
+    if msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n" != raw:
+        yield f"{SUMMARY_JSON}: its numbers are not those that {RECORDS} gives"
+    elif render_summary(summary, manifest).encode() != (run / SUMMARY_MD).read_bytes():
+        yield f"{SUMMARY_MD}: its text is not what {SUMMARY_JSON} gives"
+
+
+class _ConfidenceOnly(msgspec.Struct):
+    confidence: float
+
+
+def _check_room(manifest: manifests.Manifest, tally: Tally) -> Iterator[str]:
+    dataset = manifest.room.dataset
+    if dataset.sha256 != manifest.files[EXAMPLES].sha256:
+        yield f"the room's dataset sha256 is not that of {EXAMPLES}"
+    if dataset.examples != tally.examples:
+        yield f"the room says {dataset.examples:,} examples, {EXAMPLES} holds {tally.examples:,}"
+    if manifest.scorer.name != manifest.room.scorer.name or manifest.scorer.version != manifest.room.scorer.version:
+        yield "the room's scorer is not the manifest's scorer"
