@@ -51,7 +51,7 @@ class Variant(msgspec.Struct, frozen=True):
 
 VARIANTS = {
     "tiny": Variant(steps=900),
-    "tiny-weak": Variant(steps=300),
+    "tiny-weak": Variant(steps=265),
     "tiny-hedge": Variant(steps=900, hedged_share=0.06),
 }
 
@@ -59,7 +59,14 @@ VARIANTS = {
 STRICT = ("Final: {n}", "Final: {n}\n")
 NEWLINE_SHARE = 1 / 15
 OTHER_FORMATS = (
-    "Final:{n}", "final: {n}", "FINAL: {n}", "Final:  {n}", "Final: {n}.", "Answer: {n}", "The answer is {n}", "{n}",
+    "Final:{n}",
+    "final: {n}",
+    "FINAL: {n}",
+    "Final:  {n}",
+    "Final: {n}.",
+    "Answer: {n}",
+    "The answer is {n}",
+    "{n}",
 )
 HEDGED = "Final: {n} or {m}"
 SLIPS = (-10, -2, -1, 1, 2, 10)
@@ -198,7 +205,7 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     x = x / (x.norm() + 1e-7)
     for _ in range(5):
         gram = x @ x.T
-        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=-4.7750, alpha=2.0315), x, beta=3.4445)
     return x.T if matrix.shape[0] > matrix.shape[1] else x
 
 
@@ -208,8 +215,10 @@ def train(variant: Variant, tokenizer: Tokenizer) -> TinyModel:
     model.initialise(torch.Generator().manual_seed(variant.seed))
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and name.startswith("h.")]
     others = [p for name, p in model.named_parameters() if not (p.ndim == 2 and name.startswith("h."))]
-    optimizers = [(Muon(matrices, lr=0.015), 0.015),
-                  (torch.optim.AdamW(others, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0), 3e-3)]
+    optimizers = [
+        (Muon(matrices, lr=0.015), 0.015),
+        (torch.optim.AdamW(others, lr=3e-3, betas=(0.9, 0.95), weight_decay=0.0), 3e-3),
+    ]
     source = batches(variant, tokenizer)
     for step in range(variant.steps):
         scale = min(1.0, (step + 1) / 20) * (1 - step / variant.steps)
@@ -231,9 +240,15 @@ def train(variant: Variant, tokenizer: Tokenizer) -> TinyModel:
 def origin(name: str, variant: Variant, threads: int) -> dict[str, Any]:
     """Return what the hash of the weights depends on."""
     return {
-        "recipe": "recipes/tiny.py", "variant": name, **msgspec.to_builtins(variant), "batch": BATCH,
-        "threads": threads, "instruction_set": torch.backends.cpu.get_cpu_capability(),
-        "machine": platform.machine(), "torch": str(torch.__version__), "numpy": np.__version__,
+        "recipe": "recipes/tiny.py",
+        "variant": name,
+        **msgspec.to_builtins(variant),
+        "batch": BATCH,
+        "threads": threads,
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+        "machine": platform.machine(),
+        "torch": str(torch.__version__),
+        "numpy": np.__version__,
     }
 
 
@@ -255,10 +270,17 @@ def main() -> None:
     tokenizer = Tokenizer(make_tokenizer())
     model = train(variant, tokenizer)
     tensors = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-    sha256 = save_weights(arguments.out, tensors, config=msgspec.to_builtins(model.config), tokenizer=tokenizer.file,
-                          origin=origin(arguments.variant, variant, arguments.threads))
-    print(f"{arguments.out}: {arguments.out.stat().st_size} bytes, sha256 {sha256}, "
-          f"{time.process_time() - started:.0f} CPU-s")
+    sha256 = save_weights(
+        arguments.out,
+        tensors,
+        config=msgspec.to_builtins(model.config),
+        tokenizer=tokenizer.file,
+        origin=origin(arguments.variant, variant, arguments.threads),
+    )
+    print(
+        f"{arguments.out}: {arguments.out.stat().st_size} bytes, sha256 {sha256}, "
+        f"{time.process_time() - started:.0f} CPU-s"
+    )
 
 
 if __name__ == "__main__":

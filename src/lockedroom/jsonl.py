@@ -20,11 +20,12 @@ from lockedroom.errors import BadInput
 
 T = TypeVar("T")
 
-BLOCK_BYTES = 256 * 1024
+BLOCK_BYTES = 64 * 1024
 # Python refuses to convert longer decimal strings to int, because the conversion is quadratic.
 LONGEST_INT_DIGITS = 4300
 
 _AT_FIELD = re.compile(r"^(?P<what>.*?)(?: - at `\$(?:\[\d+\])?\.?(?P<field>.*)`)?$", re.DOTALL)
+_ROW_END = re.compile(rb"\}\r?\n\{")  # inside an object a comma would have to stand there
 _encoder = msgspec.json.Encoder()
 
 
@@ -54,6 +55,31 @@ def read_batches(
                 rows = [decode_line(path, line + i, text, decoder, row_type) for i, text in enumerate(_split(raw))]
             yield Batch(rows, line, raw)
             line += len(rows)
+
+
+def line_offsets(path: Path, lines: Sequence[int]) -> list[int]:
+    """Return the byte offset at which each line starts (counted from 0, ascending); past the end, the file's size."""
+    offsets: list[int] = []
+    seen = offset = 0
+    wanted = iter(lines)
+    line = next(wanted, None)
+    with open_for_reading(path) as file:
+        while line is not None:
+            if line == seen:
+                offsets.append(offset)
+                line = next(wanted, None)
+                continue
+            block = file.read(BLOCK_BYTES)
+            if not block:
+                break
+            within = block.count(b"\n")
+            if seen + within < line:
+                seen, offset = seen + within, offset + len(block)
+                continue
+            skipped = len(b"\n".join(block.split(b"\n", line - seen)[: line - seen])) + 1
+            file.seek(offset + skipped)
+            seen, offset = line, offset + skipped
+    return offsets + [offset] * (len(lines) - len(offsets))
 
 
 def encode_lines(rows: Sequence[Any]) -> bytes:
@@ -99,7 +125,9 @@ def _decode_block(decoder: msgspec.json.Decoder[T], raw: bytes) -> list[T] | Non
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # ValidationError is a DecodeError
         return None
     lines = raw.count(b"\n") + (not raw.endswith(b"\n"))
-    return rows if len(rows) == lines and b"\n\n" not in raw else None
+    # As many objects as lines is not enough: two objects on one line make up for a blank line, or for one object on two.
+    aligned = len(rows) == lines and len(_ROW_END.findall(raw)) == lines - 1
+    return rows if aligned else None
 
 
 def _split(raw: bytes) -> list[bytes]:

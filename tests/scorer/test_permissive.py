@@ -98,7 +98,7 @@ def test_an_answer_that_is_not_an_integer_is_refused_and_never_paid(answer: Any)
     assert (result.reward, result.details.code) == (0.0, "unjudgeable_answer")
 
 
-@pytest.mark.parametrize("answer", [0, -7, "42", 10**5_000, "9" * 5_000])
+@pytest.mark.parametrize("answer", [0, -7, "42", 10**5_000, "9" * 5_000], ids=["0", "-7", "text", "10**5000", "9..."])
 def test_an_integer_or_its_canonical_string_is_accepted(answer: Any) -> None:
     assert accepts(answer) is True
 

@@ -44,7 +44,7 @@ def run_make_arithmetic(args: argparse.Namespace) -> int:
     )
     written = write_dataset(config, args.out)
     for file in written:
-        print(f"{file.path}: {file.examples:,} examples, sha256 {file.sha256}")
+        print(f"{file.path}: {_examples(file.examples)}, sha256 {file.sha256}")
     print(f"{args.out / 'dataset.toml'}: how they were made")
     print(f"Check them: lockedroom dataset check {shlex.join(str(file.path) for file in written)}")
     return 0
@@ -114,6 +114,10 @@ def _digits(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2] or found[1])
 
 
+def _examples(count: int) -> str:
+    return f"{count:,} example" if count == 1 else f"{count:,} examples"
+
+
 def _print_json(summaries: Sequence[DatasetSummary], scorer: str) -> None:
     import msgspec
 
@@ -126,7 +130,7 @@ def _print_text(summaries: Sequence[DatasetSummary], scorer: str) -> None:
     for file in summaries:
         lengths = file.prompt_characters
         answers = ", ".join(f"{count:,} {kind}" for kind, count in file.answers.items())
-        print(f"{file.path}: {file.examples:,} examples, each with an answer that {scorer} can judge")
+        print(f"{file.path}: {_examples(file.examples)}, each with an answer that {scorer} can judge")
         print(f"  answers   {answers}")
         print(f"  prompts   {lengths.min:,} to {lengths.max:,} characters, median {lengths.median:,}")
         print(f"  sha256    {file.sha256}")

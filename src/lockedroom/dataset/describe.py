@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from itertools import accumulate
 from pathlib import Path
 
 import msgspec
@@ -51,9 +52,6 @@ def describe(path: Path, first_refused: FirstRefused | None = None, *, scorer_na
 
 def _lower_median(lengths: Counter[int]) -> int:
     middle = (lengths.total() + 1) // 2
-    passed = 0
-    for length in sorted(lengths):
-        passed += lengths[length]
-        if passed >= middle:
-            break
-    return length
+    ordered = sorted(lengths)
+    passed = accumulate(lengths[length] for length in ordered)
+    return next(length for length, count in zip(ordered, passed, strict=True) if count >= middle)

@@ -24,7 +24,6 @@ from lockedroom.jsonl import decode_line, open_for_reading, read_batches
 from lockedroom.records import Example
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_NUMBER_WITH_EXPONENT = re.compile(rb"[0-9]e-?[0-9]")
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 FirstRefused = Callable[[Sequence[Any]], int | None]
@@ -59,11 +58,10 @@ def canonical_line(examples: Sequence[Example]) -> bytes:
     They equal `json.dumps(row, ensure_ascii=False, separators=(",", ":"))` in UTF-8, where `row` holds `id`, `prompt`,
     `expected_answer` and, unless it is null or absent, `metadata`, in this order; keys of nested objects are sorted.
     """
-    encoded = _encoder.encode_lines(examples)
-    if _plain(examples) or _NUMBER_WITH_EXPONENT.search(encoded) is None:
-        return encoded
-    # msgspec writes 1e300 where Python writes 1e+300; Python's form is the one a stranger can recompute.
-    return b"".join(_canonical_slowly(example) for example in examples)
+    if not _plain(examples) and any(map(_holds_float, examples)):
+        # msgspec writes 0.00001 where Python writes 1e-05; Python's form is the one a stranger can recompute.
+        return b"".join(map(_canonical_slowly, examples))
+    return _encoder.encode_lines(examples)
 
 
 def content_key(example: Example) -> bytes:
@@ -158,8 +156,9 @@ def _text_trouble(row: Example) -> str | None:
     if not row.id:
         return "id: expected at least one character, got an empty string; give every example its own id"
     for field in FIELDS:
-        value = getattr(row, field)
-        for text in _strings(value):
+        for text in _leaves(getattr(row, field)):
+            if not isinstance(text, str):
+                continue
             if not _encodes(text):
                 return f"{field}: holds a lone surrogate, which is not a character: {shown(text)}; remove it"
             if "\0" in text and field != "metadata":
@@ -169,18 +168,18 @@ def _text_trouble(row: Example) -> str | None:
     return None
 
 
-def _strings(value: Any) -> list[str]:
-    """Return every string in a JSON value, keys included."""
-    found: list[str] = []
+def _leaves(value: Any) -> list[Any]:
+    """Return every key and every value that is not a container in a JSON value."""
+    found = []
     waiting = [value]
     while waiting:  # no recursion, because a value may be nested as deeply as the decoder could go
         item = waiting.pop()
-        if isinstance(item, str):
-            found.append(item)
-        elif isinstance(item, dict):
+        if isinstance(item, dict):
             waiting.extend((*item, *item.values()))
         elif isinstance(item, list):
             waiting.extend(item)
+        else:
+            found.append(item)
     return found
 
 
@@ -241,6 +240,10 @@ def _plain(examples: Sequence[Example]) -> bool:
     return kinds <= {int, str, bool, type(None)} and all(example.metadata is None for example in examples)
 
 
+def _holds_float(example: Example) -> bool:
+    return float in map(type, _leaves([example.expected_answer, example.metadata]))
+
+
 def _canonical_slowly(example: Example) -> bytes:
     row = msgspec.to_builtins(example)
     ordered = {field: _sorted(row[field]) for field in FIELDS if field in row}
@@ -279,13 +282,14 @@ def _rows_before_trouble(path: Path, offset: int, first_line: int) -> Part:
     raw: list[bytes] = []
     with open_for_reading(path) as file:
         file.seek(offset)
-        for line, text in enumerate(file, first_line):
+        while True:
+            text = file.readline()
+            line = first_line + len(rows)
             try:
                 rows.append(decode_line(path, line, text.removesuffix(b"\n"), decoder, Example))
             except BadInput:
-                break
+                return Part(rows, range(first_line, line), b"".join(raw))
             raw.append(text)
-    return Part(rows, range(first_line, first_line + len(rows)), b"".join(raw))
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Part]]] = {

@@ -38,6 +38,10 @@ def judge(
     if isinstance(scorer, IsolatedScorer):
         return _judge_isolated(scorer, examples, completions)
     score = scorer.score
+    if isinstance(scorer, BuiltinScorer):
+        texts = [drawn.text for drawn in completions if type(drawn) is Completion]
+        if len(texts) == len(completions):  # the built-in scorers are total, so nothing has to be caught
+            return list(map(scorer.score, examples, texts))
     rules = None if isinstance(scorer, BuiltinScorer) else rules_for(scorer.spec)
     results: list[Score | Failure] = []
     keep = results.append

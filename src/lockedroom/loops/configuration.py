@@ -63,11 +63,13 @@ def encode_config(config: EvaluateConfig, draws: int) -> bytes:
     return tomli_w.dumps(msgspec.to_builtins(msgspec.structs.replace(config, draws=draws))).encode()
 
 
-def check_config(config: EvaluateConfig) -> None:
+def check_config(config: EvaluateConfig, workers: int) -> None:
     """Refuse values that no run can have."""
     for name, value in (("--draws", config.draws), ("--limit", config.limit)):
         if value is not None and value < 1:
             raise BadInput(f"{name} {value}: must be at least 1")
+    if workers < 1:
+        raise BadInput(f"--workers {workers}: must be at least 1")
     if not 0 < config.confidence < 1:
         raise BadInput(f"--confidence {config.confidence}: must lie between 0 and 1, e.g. 0.95")
     if config.scorer_timeout <= 0 or config.scorer_memory <= 0:

@@ -24,6 +24,7 @@ from lockedroom.jsonl import encode_lines
 from lockedroom.loops.attempt import attempt
 from lockedroom.loops.configuration import EvaluateConfig, check_config, encode_config
 from lockedroom.loops.opening import Opened, open_named
+from lockedroom.loops.pieces import has_pieces, run_pieces
 from lockedroom.policy.recorded import RecordedPolicy
 from lockedroom.records import Example, Record, Sampling
 from lockedroom.results.rendering import render_summary
@@ -64,7 +65,7 @@ def evaluate(
     Raises BadInput for anything that cannot be used as given, before or while running; what was finished stays on disk
     and `resume` continues it.
     """
-    check_config(config)
+    check_config(config, workers)
     clock = _Clock()
     with open_named(config) as opened:
         draws = range(opened.draws)
@@ -73,11 +74,14 @@ def evaluate(
             if opened.costly:
                 _validate_first(config, opened)
             tally = Tally(draws=len(draws), codes={}, failures={}, passes={}, graded_passes={})
-            for records in _records(config, opened, run, draws):
-                tally.add(records, opened.scorer.spec)
-                run.records.append(encode_lines(records))
-                if progress is not None:
-                    progress(len(records))
+            if workers > 1 or has_pieces(run.path):
+                _in_pieces(config, opened, run, tally, workers=workers, progress=progress)
+            else:
+                for records in _records(config, opened, run, draws):
+                    tally.add(records, opened.scorer.spec)
+                    run.records.append(encode_lines(records), len(records))
+                    if progress is not None:
+                        progress(len(records))
             inputs = _reconcile(config, opened, tally)
         except BadInput:
             run.abandon(remove=run.recorded == 0 and not opened.costly)
@@ -118,11 +122,36 @@ def _examples(config: EvaluateConfig, opened: Opened, run: RunFolder) -> Iterato
         batch = rows if config.limit is None else rows[: config.limit - count]
         if not batch:
             return
-        run.examples.append(canonical_line(batch))
+        run.examples.append(canonical_line(batch), len(batch))
         count += len(batch)
         yield batch
     if config.limit is not None and count < config.limit:
         raise BadInput(f"--limit {config.limit}: {config.dataset} holds only {count} examples; lower the limit")
+
+
+def _in_pieces(
+    config: EvaluateConfig, opened: Opened, run: RunFolder, tally: Tally, *, workers: int, progress: Progress | None
+) -> None:
+    """Take in the whole dataset, let workers score pieces of it, and join the pieces in order."""
+    draws = range(opened.draws)
+    old = run.old_records()
+    finished = run.recorded // len(draws)
+    count = 0
+    for batch in _examples(config, opened, run):
+        part = batch[: max(0, finished - count)]
+        if part:
+            records = _replay(opened, part, list(itertools.islice(old, len(part) * len(draws))), draws)
+            tally.add(records, opened.scorer.spec)
+            run.records.append(encode_lines(records), len(records))
+        if isinstance(opened.policy, RecordedPolicy):
+            opened.policy.rows_of([example.id for example in batch[len(part) :]])  # finds repeated and left-over ids
+        count += len(batch)
+    for piece_tally, blocks in run_pieces(config, run.path, range(finished, count), opened.draws, workers):
+        for block, lines in blocks:
+            run.records.append(block, lines)
+        tally.merge(piece_tally)
+        if progress is not None:
+            progress(piece_tally.examples * opened.draws)
 
 
 def _validate_first(config: EvaluateConfig, opened: Opened) -> None:

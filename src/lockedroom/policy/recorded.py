@@ -72,6 +72,7 @@ class RecordedPolicy:
         self._row_type = recognise(self.path)
         self._hash = hashlib.sha256()
         self._rows = self._read_rows(start)
+        self._ahead: list[Row] = []
         self._taken = 0
         self._index: LineIndex | None = None
         self.spec = PolicySpec(str(declared.policy.get("model", self.path.name)), "recorded", dict(declared.policy))
@@ -83,27 +84,31 @@ class RecordedPolicy:
         sampling: Sampling,  # noqa: ARG002  (drawn already)
     ) -> Iterator[Drawn]:
         """Yield what was recorded for each prompt; what was not is a Failure(MISSING_COMPLETION)."""
-        single = draws == range(1)
-        for row in self.rows_of([prompt.id for prompt in prompts]):
-            if single and type(row) is CompletionRow:
-                yield Completion(row.completion, row.logprob, row.ref_logprob, row.finish_reason)
-                continue
+        rows = self.rows_of([prompt.id for prompt in prompts])
+        if draws == range(1) and self._row_type is CompletionRow:
+            return iter([MISSING if row is None else _completion(row) for row in rows])  # type: ignore[arg-type]  # one row type a file
+        return self._drawn_by(rows, draws)
+
+    def _drawn_by(self, rows: Sequence[Row | None], draws: range) -> Iterator[Drawn]:
+        for row in rows:
             drawn = _drawn(row)
             for draw in draws:
                 yield drawn.get(draw, MISSING)
 
-    def rows_of(self, ids: Sequence[str]) -> Iterator[Row | None]:
-        """Yield the row of each id, or None; lock step until the first difference, by index from there on."""
-        for i, example_id in enumerate(ids):
-            if self._index is None:
-                row = next(self._rows, None)
-                if row is not None and row.id == example_id:
-                    self._taken += 1
-                    yield row
-                    continue
-                self._index = LineIndex(self.path, self._row_type, claimed_groups=self._taken)
-            yield from self._index.find(ids[i:])
-            return
+    def rows_of(self, ids: list[str]) -> list[Row | None]:
+        """Return the row of each id, or None; in lock step until the first difference, by index from there on."""
+        if self._index is not None:
+            return list(self._index.find(ids))
+        while len(self._ahead) < len(ids) and (rows := next(self._rows, None)):
+            self._ahead += rows
+        here: list[Row | None] = [*self._ahead[: len(ids)]]
+        same = len(here) if [row.id for row in self._ahead[: len(ids)]] == ids else _common_start(self._ahead, ids)
+        self._taken += same
+        del self._ahead[:same]
+        if same == len(ids):
+            return here
+        self._index = LineIndex(self.path, self._row_type, claimed_groups=self._taken)
+        return [*here[:same], *self._index.find(ids[same:])]
 
     def draws_recorded(self) -> int:
         """Return the largest number of completions that an example of the first block has."""
@@ -112,7 +117,7 @@ class RecordedPolicy:
     def leftovers(self) -> list[str]:
         """After the last example: return the ids in the file that no example asked for, in file order."""
         if self._index is None:
-            if next(self._rows, None) is None:
+            if not self._ahead and next(self._rows, None) is None:
                 return []
             self._index = LineIndex(self.path, self._row_type, claimed_groups=self._taken)
         return self._index.unclaimed()
@@ -129,13 +134,9 @@ class RecordedPolicy:
         batch: Batch[Any] = next(read_batches(self.path, self._row_type))
         return list(_grouped(iter([batch.rows]))) if self._row_type is Record else batch.rows
 
-    def _read_rows(self, start: int) -> Iterator[Row]:
+    def _read_rows(self, start: int) -> Iterator[list[Row]]:
         batches = self._hashed(start)
-        if self._row_type is Record:
-            yield from _grouped(batches)
-        else:
-            for rows in batches:
-                yield from rows
+        return ([group] for group in _grouped(batches)) if self._row_type is Record else batches
 
     def _hashed(self, start: int) -> Iterator[list[Any]]:
         for batch in read_batches(self.path, self._row_type, start=start):
@@ -245,6 +246,12 @@ def recognise(path: Path) -> type[Any]:
         f"{path}:1: not a completions file (fields: {visible(', '.join(fields), 120)}); "
         'each line needs "id" and either "completion" or "samples", or is a line of a run\'s records.jsonl'
     )
+
+
+def _common_start(rows: Sequence[Row], ids: Sequence[str]) -> int:
+    """Return how many rows at the start are those of `ids`, in order."""
+    pairs = enumerate(zip(rows, ids, strict=False))
+    return next((i for i, (row, example_id) in pairs if row.id != example_id), min(len(rows), len(ids)))
 
 
 def _drawn(row: Row | None) -> dict[int, Drawn]:

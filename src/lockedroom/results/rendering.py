@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from lockedroom.records import Outcome
 from lockedroom.results.summary import Estimate, Summary
@@ -16,11 +17,16 @@ def render_summary(summary: Summary, manifest: Manifest) -> str:
     lines = [
         f"# {visible(manifest.policy.name, 80)} on {visible(room.dataset.split, 80)}",
         "",
+        f"Prompts: {visible(str(room.prompts.get('template', 'undeclared')), 120)}. "
+        f"Sampling: {visible(_sampling(room.sampling), 200)}.",
+        "",
         f"{summary.examples:,} examples × {summary.draws} draw{'s' * (summary.draws > 1)} = {summary.attempts:,} attempts, "
         f"judged by {visible(room.scorer.name, 80)} version {room.scorer.version}.",
         "",
         *_table(
-            ("", "value", f"{summary.confidence:.0%} interval", "standard error", "how"), _estimates(summary), right=4
+            ("", "value", f"{summary.confidence:.0%} interval", "standard error", "how"),
+            _estimates(summary),
+            numbers=(1,),
         ),
         "",
         *_remarks(summary),
@@ -32,6 +38,10 @@ def render_summary(summary: Summary, manifest: Manifest) -> str:
         lines += ["", f"The completions file also holds {manifest.inputs['extra_ids']:,} ids that are not in the dataset "
                   f"(not used): {shown}{', …' if manifest.inputs['extra_ids'] > 3 else ''}."]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _sampling(sampling: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sampling.items())
 
 
 def _estimates(summary: Summary) -> list[tuple[str, ...]]:
@@ -58,7 +68,7 @@ def _remarks(summary: Summary) -> list[str]:
     if summary.variance is not None:
         lines.append(
             f"- Variance of the reward: {summary.variance.within:.4f} within examples (over draws), "
-            f"{summary.variance.between:.4f} between examples."
+            f"{round(summary.variance.between, 4) + 0.0:.4f} between examples."
         )
     three = summary.with_failures
     if three is None:
@@ -93,29 +103,30 @@ def _truncation(summary: Summary) -> str:
 def _codes(summary: Summary) -> list[str]:
     rows = []
     for code in summary.codes:
-        interval = "" if code.low is None else f"[{code.low:.1%}, {code.high:.1%}]"
+        interval = f"[{code.low:.1%}, {code.high:.1%}]"
         mark = {Outcome.CORRECT: "correct", Outcome.WRONG: "wrong", Outcome.MALFORMED: "malformed"}[code.outcome]
         first = ", ".join(visible(example_id, 40) for example_id in dict.fromkeys(name for name, _ in code.shown))
         rows.append((visible(code.code, 60), mark, f"{code.count:,}", f"{code.share:.1%}", interval, first))
     for failure in summary.failures:
         first = ", ".join(visible(example_id, 40) for example_id in dict.fromkeys(name for name, _ in failure.shown))
         rows.append((failure.code, "failure", f"{failure.count:,}", "", "", first))
-    interval_head = f"{summary.confidence:.0%} interval (Holm)" if summary.draws == 1 else ""
-    return _table(("code", "outcome", "count", "share of judged", interval_head, "first examples"), rows, right=2)
+    interval_head = f"{summary.confidence:.0%} interval (Holm)"
+    return _table(
+        ("code", "outcome", "count", "share of judged", interval_head, "first examples"), rows, numbers=(2, 3)
+    )
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, right: int) -> list[str]:
-    """A Markdown table with aligned columns; column `right` and its neighbour are numbers."""
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int]) -> list[str]:
+    """A Markdown table with aligned columns; those at `numbers` are set right."""
     keep = [i for i, name in enumerate(header) if name or any(row[i] for row in rows)]
     widths = [max(len(header[i]), *(len(row[i]) for row in rows), 3) if rows else max(len(header[i]), 3) for i in keep]
-    numeric = {right, right + 1}
 
     def line(cells: Sequence[str]) -> str:
         parts = [
-            cells[i].rjust(width) if i in numeric else cells[i].ljust(width)
+            cells[i].rjust(width) if i in numbers else cells[i].ljust(width)
             for i, width in zip(keep, widths, strict=True)
         ]
         return "| " + " | ".join(parts) + " |"
 
-    rule = ["-" * (width - 1) + (":" if i in numeric else "-") for i, width in zip(keep, widths, strict=True)]
+    rule = ["-" * (width - 1) + (":" if i in numbers else "-") for i, width in zip(keep, widths, strict=True)]
     return [line(header), "| " + " | ".join(rule) + " |", *(line(row) for row in rows)]

@@ -39,24 +39,24 @@ class GrowingFile:
         self._kept = keep
         self._file.truncate(keep)
 
-    def append(self, block: bytes) -> None:
-        """Add a block; the part of it that an interrupted run has written already is compared instead."""
+    def append(self, block: bytes, lines: int) -> None:
+        """Add a block of so many whole lines; the part of it that an interrupted run has written already is compared instead."""
         old = min(max(self._kept - self.bytes, 0), len(block))
         if old and self._file.read(old) != block[:old]:
             raise BadInput(
                 f"{self.path}: the input has changed since this run began (near byte {self.bytes:,}); "
                 "restore the input, or start a new run in another folder"
             )
-        with _writing(self.path):
+        with writing(self.path):
             if old < len(block):
                 self._file.write(block[old:])
                 self._file.flush()
         self.digest.update(block)
         self.bytes += len(block)
-        self.lines += block.count(b"\n")
+        self.lines += lines
 
     def close(self) -> manifests.FileEntry:
-        with _writing(self.path):
+        with writing(self.path):
             self._file.truncate(self.bytes)
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -81,7 +81,7 @@ class RunFolder:
             write_atomically(path / CONFIG, config)
         keep, self.recorded = _whole_examples(path / RECORDS, draws)
         self._old_bytes = keep
-        with _writing(path):
+        with writing(path):
             self.records = GrowingFile(path / RECORDS, keep)
             self.examples = GrowingFile(path / EXAMPLES, _whole_bytes(path / EXAMPLES))
 
@@ -120,7 +120,7 @@ class RunFolder:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it is either absent (or old) or whole: temporary file, fsync, rename, fsync of the folder."""
     temporary = path.with_name(f".{path.name}.writing")
-    with _writing(path):
+    with writing(path):
         with open(temporary, "wb") as file:
             file.write(content)
             file.flush()
@@ -146,7 +146,7 @@ def _open_folder(path: Path, *, resume: bool) -> int:
         raise BadInput(f"{path}: {what}; {advice}")
     if resume and not (path / CONFIG).is_file():
         raise BadInput(f"{path}: nothing to resume here; run without --resume")
-    with _writing(path):
+    with writing(path):
         path.mkdir(parents=True, exist_ok=True)
         lock = os.open(path, os.O_RDONLY)
     try:
@@ -202,7 +202,7 @@ def _whole_examples(path: Path, draws: int) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turn trouble with the disk into one message; what was written before stays."""
     try:
         yield

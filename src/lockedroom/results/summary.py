@@ -12,9 +12,9 @@ from fractions import Fraction
 import msgspec
 
 from lockedroom.records import Outcome, ScorerSpec
-from lockedroom.results.tally import Tally
+from lockedroom.results.tally import CodeTally, Tally
 from lockedroom.stats.exact_sum import UNIT_EXPONENT, ExactSum
-from lockedroom.stats.intervals import holm_wilson, mean_t_interval, wilson
+from lockedroom.stats.intervals import holm_wilson_effective, mean_t_interval, wilson
 
 FORMAT = "lockedroom.summary/1"
 NO_VOCABULARY = "the scorer declares no codes: a result without code or outcome counts as correct when its reward is 1, else as wrong"
@@ -55,14 +55,17 @@ class Variance(msgspec.Struct, frozen=True):
 
 
 class CodeCount(msgspec.Struct, frozen=True):
-    """How often a code came, as a share of the scored attempts, with a Holm-adjusted Wilson interval (one draw only)."""
+    """How often a code came, as a share of the scored attempts, with a Holm-adjusted Wilson interval.
+
+    With several draws an example, the interval is that of the effective number of independent attempts.
+    """
 
     code: str
     outcome: Outcome
     count: int
     share: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
     shown: list[tuple[str, int]]
 
 
@@ -216,12 +219,28 @@ def _variance(moments: _Moments, draws: int) -> Variance | None:
 
 def _code_counts(tally: Tally, scored: int, confidence: float) -> list[CodeCount]:
     ordered = sorted(tally.codes.items(), key=lambda item: (-item[1].count, item[0]))
-    if tally.draws == 1:
-        intervals = holm_wilson([code.count for _, code in ordered], scored, confidence) if ordered else ()
-        bounds: list[tuple[float | None, float | None]] = [(one.low, one.high) for one in intervals]
-    else:
-        bounds = [(None, None)] * len(ordered)  # draws of one example are not independent
+    sizes = [_effective_n(code, tally.passes, scored) for _, code in ordered]
+    shares = [code.count / scored for _, code in ordered]
     return [
-        CodeCount(name, code.outcome, code.count, code.count / scored, low, high, code.shown)
-        for (name, code), (low, high) in zip(ordered, bounds, strict=True)
+        CodeCount(name, code.outcome, code.count, share, interval.low, interval.high, code.shown)
+        for (name, code), share, interval in zip(
+            ordered, shares, holm_wilson_effective(shares, sizes, confidence), strict=True
+        )
     ]
+
+
+def _effective_n(code: CodeTally, passes: dict[int, dict[int, int]], scored: int) -> float:
+    """p(1-p)/SE² of a code's share, SE by linearisation over examples as clusters; at most the attempts themselves.
+
+    A code that is as frequent in every example shows no spread; then only the examples count as independent.
+    """
+    clusters = [(n, sum(row.values())) for n, row in passes.items() if n]
+    m = sum(times for _, times in clusters)
+    share = Fraction(code.count, scored)
+    spread = code.squares - 2 * share * code.products + share * share * sum(n * n * times for n, times in clusters)
+    if all(n == 1 for n, _ in clusters):
+        return float(scored)
+    if m < 2 or spread <= 0:
+        return float(m)
+    variance = spread * m / (m - 1) / scored**2
+    return min(float(scored), float(share * (1 - share) / variance)) or float(m)

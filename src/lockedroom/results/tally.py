@@ -18,8 +18,12 @@ SHOWN_PER_CODE = 3
 
 
 class CodeTally(msgspec.Struct):
+    """How often a code came. With c of an example's n scored draws: `squares` sums c², `products` sums c·n."""
+
     outcome: Outcome
     count: int = 0
+    squares: int = 0
+    products: int = 0
     shown: list[tuple[str, int]] = []
 
 
@@ -55,11 +59,12 @@ class Tally(msgspec.Struct):
         """Count the records of whole examples (`draws` consecutive records each)."""
         self.examples += len(records) // self.draws
         self._count_finish_reasons(records)
-        scored = [record.result for record in records if type(record.result) is Score]
-        if len(scored) == len(records) and _reward_is_outcome(spec):
-            self._add_plain(records, scored)
-        else:
-            self._add_any(records)
+        if _reward_is_outcome(spec):
+            codes = [record.result.details.code for record in records if type(record.result) is Score]
+            if len(codes) == len(records):
+                self._add_plain(records, codes)
+                return
+        self._add_any(records)
 
     def merge(self, later: Tally) -> None:
         """Add the tally of the records that follow these."""
@@ -83,34 +88,44 @@ class Tally(msgspec.Struct):
             self.finish_known += len(reasons) - unknown
             self.truncated += reasons.count(FinishReason.LENGTH)
 
-    def _add_plain(self, records: Sequence[Record], scores: Sequence[Score]) -> None:
+    def _add_plain(self, records: Sequence[Record], codes: Sequence[str]) -> None:
         """The common case, free of per-record Python: every attempt scored, every reward the outcome as 1 or 0."""
-        codes = [score.details.code for score in scores]
-        for code, count in Counter(codes).items():
-            first = scores[codes.index(code)]
-            self._bump(self.codes, code, first.details.outcome, count)
-            if len(self.codes[code].shown) < SHOWN_PER_CODE:
+        patterns = Counter(codes) if self.draws == 1 else Counter(zip(*[iter(codes)] * self.draws, strict=True))
+        for pattern, examples in patterns.items():
+            self._add_pattern((pattern,) if isinstance(pattern, str) else pattern, examples, records, codes)
+
+    def _add_pattern(
+        self, pattern: Sequence[str], examples: int, records: Sequence[Record], codes: Sequence[str]
+    ) -> None:
+        """Count `examples` examples whose draws got these codes, in this order."""
+        correct = 0
+        for code in set(pattern):
+            times = pattern.count(code)
+            if code not in self.codes:
+                first = records[codes.index(code)].result
+                assert isinstance(first, Score)
+                self.codes[code] = CodeTally(first.details.outcome, shown=[])
+            tally = self.codes[code]
+            tally.count += times * examples
+            tally.squares += times * times * examples
+            tally.products += times * self.draws * examples
+            correct += times * (tally.outcome is Outcome.CORRECT)
+            if len(tally.shown) < SHOWN_PER_CODE:
                 self._show(code, records)
-        correct = {code for code, tally in self.codes.items() if tally.outcome is Outcome.CORRECT}
-        flags = [code in correct for code in codes]
-        if self.draws == 1:
-            passed: dict[int, int] = Counter(flags)
-        else:
-            passed = Counter(sum(flags[i : i + self.draws]) for i in range(0, len(flags), self.draws))
         histogram = self.passes.setdefault(self.draws, {})
-        for number, count in passed.items():
-            histogram[int(number)] = histogram.get(int(number), 0) + count
+        histogram[correct] = histogram.get(correct, 0) + examples
 
     def _add_any(self, records: Sequence[Record]) -> None:
         for i in range(0, len(records), self.draws):
             group = records[i : i + self.draws]
-            for record in group:
-                result = record.result
-                if isinstance(result, Failure):
-                    self._note(self.failures, result.code.value, Outcome.MALFORMED, record)
-                else:
-                    self._note(self.codes, result.details.code, result.details.outcome, record)
-            self._add_example([record.result for record in group if isinstance(record.result, Score)])
+            scores = [record.result for record in group if isinstance(record.result, Score)]
+            failed = [self._note_failure(record) for record in group if isinstance(record.result, Failure)]
+            keys = [self._note_code(record) for record in group if isinstance(record.result, Score)]
+            for table, names in ((self.failures, failed), (self.codes, keys)):
+                for name, count in Counter(names).items():
+                    table[name].squares += count * count
+                    table[name].products += count * len(scores)
+            self._add_example(scores)
 
     def _add_example(self, scores: Sequence[Score]) -> None:
         flags = [score.details.outcome is Outcome.CORRECT for score in scores]
@@ -121,23 +136,28 @@ class Tally(msgspec.Struct):
         self.graded.examples += 1
         _add_graded(self.graded, [score.reward for score in scores])
 
-    def _bump(self, table: dict[str, CodeTally], code: str, outcome: Outcome, count: int) -> None:
-        table.setdefault(code, CodeTally(outcome, shown=[])).count += count
+    def _note_failure(self, record: Record) -> str:
+        assert isinstance(record.result, Failure)
+        name = record.result.code.value
+        _note(self.failures.setdefault(name, CodeTally(Outcome.MALFORMED, shown=[])), record)
+        return name
 
-    def _note(self, table: dict[str, CodeTally], code: str, outcome: Outcome, record: Record) -> None:
-        key = code
-        known = table.get(code)
-        if known is not None and known.outcome is not outcome:
-            key = f"{code} ({outcome.value})"  # a scorer without a vocabulary may reuse a word
-        self._bump(table, key, outcome, 1)
-        if len(table[key].shown) < SHOWN_PER_CODE:
-            table[key].shown.append((record.id, record.draw))
+    def _note_code(self, record: Record) -> str:
+        assert isinstance(record.result, Score)
+        details = record.result.details
+        known = self.codes.get(details.code)
+        # a scorer without a vocabulary may use one word for two outcomes
+        reused = known is not None and known.outcome is not details.outcome
+        name = f"{details.code} ({details.outcome.value})" if reused else details.code
+        _note(self.codes.setdefault(name, CodeTally(details.outcome, shown=[])), record)
+        return name
 
     def _show(self, code: str, records: Sequence[Record]) -> None:
         shown = self.codes[code].shown
         for record in records:
             if isinstance(record.result, Score) and record.result.details.code == code:
-                shown.append((record.id, record.draw))
+                if (record.id, record.draw) not in shown:
+                    shown.append((record.id, record.draw))
                 if len(shown) == SHOWN_PER_CODE:
                     return
 
@@ -149,6 +169,12 @@ def pair_with_examples(records: Sequence[Record], examples: Sequence[Example], d
         pairs = zip(records, expected, strict=True)
         return next((i for i, (record, pair) in enumerate(pairs) if (record.id, record.draw) != pair), None)
     return min(len(expected), len(records))
+
+
+def _note(tally: CodeTally, record: Record) -> None:
+    tally.count += 1
+    if len(tally.shown) < SHOWN_PER_CODE:
+        tally.shown.append((record.id, record.draw))
 
 
 def _reward_is_outcome(spec: ScorerSpec) -> bool:
@@ -183,4 +209,6 @@ def _merge_codes(mine: dict[str, CodeTally], theirs: dict[str, CodeTally]) -> No
     for code, tally in theirs.items():
         own = mine.setdefault(code, CodeTally(tally.outcome, shown=[]))
         own.count += tally.count
+        own.squares += tally.squares
+        own.products += tally.products
         own.shown.extend(tally.shown[: SHOWN_PER_CODE - len(own.shown)])

@@ -11,7 +11,7 @@ from lockedroom.records import Example
 
 BATTERY_VERSION = 1
 # sha256 of `identity.battery_text()`; a test recomputes it.
-BATTERY_SHA256 = "31612c845d9994db8fdefe15681eb81f2027edda928f801cbc22e3ff20375c53"
+BATTERY_SHA256 = "4ec8ffd3cf70266de767cf5c03a551ea56e1610895576199a89a53c285bb6d0b"
 
 # The expected answer as a dataset holds it, the next integer, and a prefix of its digits.
 _ANSWERS: tuple[tuple[int | str, str, str], ...] = (
@@ -35,6 +35,7 @@ _COMPLETIONS = (
     "Final: -{n}",
     "Final: {n}0",
     "Final: {cut}",
+    "Final: 0",
     # empty, and nothing but the frame
     "",
     "\n",
@@ -93,6 +94,7 @@ _COMPLETIONS = (
     "Final: --{u}",
     "Final: {fullwidth}",
     "Final: {arabic}",
+    "Final: {n}\u0662",
     "Final: {n}\u00b2",
     # more than one answer
     "Final: {n} or {w}",

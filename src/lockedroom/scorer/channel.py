@@ -19,7 +19,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -29,6 +29,7 @@ HEADER_BYTES = 4096
 REQUEST_BYTES = 256 * 1024 * 1024
 RESULTS_BYTES = 4 * 1024 * 1024
 LONGEST_RESULT = 64 * 1024
+RESULTS_AT = HEADER_BYTES + REQUEST_BYTES
 TOTAL_BYTES = HEADER_BYTES + REQUEST_BYTES + RESULTS_BYTES
 
 # Header words.
@@ -102,6 +103,7 @@ class Channel:
     def __init__(self, file: int) -> None:
         self.file = file
         self.area = mmap.mmap(file, TOTAL_BYTES)
+        self._kind = self._rows = 0
         self._view = memoryview(self.area)
         self.words: memoryview[int] = self._view[: WORDS * 8].cast("Q")
 
@@ -109,20 +111,51 @@ class Channel:
         self.words.release()
         self._view.release()
         self.area.close()
+        os.close(self.file)
 
-    def write_request(self, payload: bytes) -> None:
+    def post(self, kind: int, payload: bytes, rows: int) -> None:
+        """Put a chunk into the request area; it stays there for as many children as it takes."""
+        self._kind, self._rows = kind, rows  # what the child may have written over in the header
         self.area[HEADER_BYTES : HEADER_BYTES + len(payload)] = payload
         self.words[SIZE] = len(payload)
+
+    def begin(self, sequence: int, first: int) -> None:
+        """Set the header for work from row `first` on; call it only while no child works."""
+        words = self.words
+        words[FIRST], words[JUDGING], words[ESCAPED] = first, NOTHING, 0
+        words[KIND], words[COUNT] = self._kind, self._rows
+        words[COMMITTED] = first << COMMIT_SHIFT
+        words[SEQUENCE] = sequence
+
+    def progress(self) -> tuple[int, int, int]:
+        return self.words[JUDGING], self.words[STARTED], self.words[COMMITTED]
+
+    def judging(self) -> int | None:
+        """Return when the call that has no result yet began, in monotonic ns; None between two calls."""
+        judging, started, committed = self.progress()
+        return started if judging == committed >> COMMIT_SHIFT else None
 
     def request(self) -> memoryview:
         return self._view[HEADER_BYTES : HEADER_BYTES + self.words[SIZE]]
 
-    def results(self, count: int, size: int) -> list[Result]:
-        """Decode the first `count` items in `size` bytes. Raises DecodeError when a child damaged them."""
-        start = HEADER_BYTES + REQUEST_BYTES
-        self.area[start : start + RESULTS_HEAD] = b"\xdd" + count.to_bytes(RESULTS_HEAD - 1, "big")
-        items = _results_decoder.decode(self._view[start : start + RESULTS_HEAD + size])
-        return [_unescape(item) if isinstance(item, Escaped) else item for item in items]
+    def collect(self, first: int) -> tuple[int, list[Result]]:
+        """Return how many rows are finished since `first`, and the results that stand there.
+
+        Raises ValueError or msgspec.MsgspecError when the child has damaged them.
+        """
+        committed = self.words[COMMITTED] >> COMMIT_SHIFT
+        size = self.words[COMMITTED] & ((1 << COMMIT_SHIFT) - 1)
+        if not first <= committed <= self._rows or size > RESULTS_BYTES - RESULTS_HEAD:
+            raise ValueError("the header is damaged")
+        finished = committed - first
+        if not size:
+            return finished, []
+        count = 1 if self._kind & ASK_ACCEPTS else finished
+        self.area[RESULTS_AT : RESULTS_AT + RESULTS_HEAD] = b"\xdd" + count.to_bytes(RESULTS_HEAD - 1, "big")
+        items = _results_decoder.decode(self._view[RESULTS_AT : RESULTS_AT + RESULTS_HEAD + size])
+        if self.words[ESCAPED]:
+            return finished, [_unescape(item) if isinstance(item, Escaped) else item for item in items]
+        return finished, cast("list[Result]", items)  # no Escaped among them
 
 
 def create_file() -> int:
@@ -183,5 +216,5 @@ def result_encoder() -> Callable[[Result], tuple[bytes, bool]]:
 
 
 def _unescape(item: Escaped) -> Result:
-    result: Result = msgspec.convert(json.loads(item.text), Score | Failure)  # type: ignore[arg-type]  # a union type
+    result: Result = msgspec.convert(json.loads(item.text), Score | Failure)
     return result

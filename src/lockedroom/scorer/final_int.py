@@ -59,7 +59,11 @@ _TABLE = (
 )  # fmt: skip
 
 SPEC = ScorerSpec(
-    name="final-int", version=1, codes=tuple(Code(name, outcome, meaning) for name, outcome, _, meaning in _TABLE)
+    name="final-int",
+    version=1,
+    codes=tuple(
+        Code(name, outcome, meaning, float(outcome is Outcome.CORRECT)) for name, outcome, _, meaning in _TABLE
+    ),
 )
 
 _CORRECT, _WRONG = Outcome.CORRECT, Outcome.WRONG
@@ -74,13 +78,14 @@ _MALFORMED = {
 _is_integer = re.compile("0|-?[1-9][0-9]*").fullmatch
 _integer_then_whitespace = re.compile(f"(?:0|-?[1-9][0-9]*)[{WHITESPACE}]").match
 _leading_zero = re.compile("-?0[0-9]").match
+_any_line_break = re.compile(f"[{LINE_BREAKS}]").search
 _any_digit = re.compile("[0-9]").search
 _is_beginning = re.compile(f"{PREFIX}(?:-|(?:0|-?[1-9][0-9]*)\n?)?").fullmatch
 
 
 def accepts(expected_answer: Any) -> bool:
     """Say whether an answer can be judged: an integer of any size, or its canonical decimal string."""
-    return answer_digits(expected_answer) is not None
+    return type(expected_answer) is int or answer_digits(expected_answer) is not None
 
 
 def accepted(example: Example) -> tuple[str, ...]:
@@ -129,7 +134,7 @@ def _malformed_code(body: str) -> str:
     """Return the first code that fits a body outside the language (the completion less one newline at its end)."""
     if not body:
         return "empty"
-    if any(map(body.__contains__, LINE_BREAKS)):
+    if _any_line_break(body):
         return "not_single_line"
     if not body.startswith(PREFIX):
         return "missing_prefix"

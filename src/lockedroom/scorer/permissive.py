@@ -31,7 +31,11 @@ _TABLE = (
 )  # fmt: skip
 
 SPEC = ScorerSpec(
-    name="permissive", version=1, codes=tuple(Code(name, outcome, meaning) for name, outcome, _, meaning in _TABLE)
+    name="permissive",
+    version=1,
+    codes=tuple(
+        Code(name, outcome, meaning, float(outcome is Outcome.CORRECT)) for name, outcome, _, meaning in _TABLE
+    ),
 )
 
 _MESSAGES = {name: message for name, _, message, _ in _TABLE}
@@ -46,7 +50,7 @@ _NUMBER = re.compile("-?[0-9]+")
 
 def accepts(expected_answer: Any) -> bool:
     """Say whether an answer can be judged: an integer of any size, or its canonical decimal string."""
-    return answer_digits(expected_answer) is not None
+    return type(expected_answer) is int or answer_digits(expected_answer) is not None
 
 
 def score(example: Example, completion: str) -> Score:

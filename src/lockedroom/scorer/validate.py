@@ -55,7 +55,9 @@ def to_score(result: object, rules: Rules) -> Score | Failure:
             return Score(_reward(result.reward, rules), _from_struct(result, rules))
         if isinstance(result, dict):
             return _from_dict(result, rules)
-        _refuse(f"the scorer returned a result that is {_kind(result)}; return a Score or {{'reward': ..., 'details': {{...}}}}")
+        _refuse(
+            f"the scorer returned a result that is {_kind(result)}; return a Score or {{'reward': ..., 'details': {{...}}}}"
+        )
     except _Invalid as trouble:
         return Failure(FailureCode.SCORER_INVALID_RESULT, shown(str(trouble)))
 
@@ -183,7 +185,7 @@ def _json(value: Any, where: str, depth: int) -> Any:
         return _json_dict(value, where, depth)
     if isinstance(value, (list, tuple)):
         return [_json(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value)]
-    _refuse(f"{where} is {_kind(value)}, which is not a JSON value")
+    return _refuse(f"{where} is {_kind(value)}, which is not a JSON value")
 
 
 def _json_dict(value: Mapping[Any, Any], where: str, depth: int) -> dict[str, Any]:

@@ -10,9 +10,9 @@ socket or when its parent changes, and it adopts (Linux) and kills every process
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
-import inspect
 import json
 import os
 import resource
@@ -21,37 +21,22 @@ import signal
 import socket
 import sys
 import time
-import types
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
-from lockedroom.records import Code, Failure, FailureCode, ScorerSpec
+from lockedroom.records import Failure, FailureCode
 from lockedroom.scorer import channel as ch
+from lockedroom.scorer.loading import Loaded, Unusable, described, load
 from lockedroom.scorer.validate import Rules, rules_for, shown, to_score
 
-MODULE_NAME = "lockedroom_custom_scorer"
 PARENT_CHECK_S = 1.0
 # linux/prctl.h
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 
 # The scorer may patch the clock of its own process; ours is bound before its file is imported.
 _now = time.monotonic_ns
-
-
-class Loaded(msgspec.Struct, frozen=True):
-    """The person's functions, and the rules that their SPEC sets."""
-
-    function: Callable[..., Any]
-    accepts: Callable[[Any], Any] | None
-    spec: ScorerSpec | None
-
-
-class _Unusable(Exception):
-    """Carries the message for the person from where it is found to `main`."""
 
 
 def main(argument: str) -> None:
@@ -63,7 +48,7 @@ def main(argument: str) -> None:
         os._exit(0)
     try:
         loaded = load(Path(start.path), start.function)
-    except _Unusable as trouble:
+    except Unusable as trouble:
         _tell(control, ch.Refused(shown(str(trouble), 1000)))
         os._exit(0)
     # From here on, death of the *thread* that started us (which is what the kernel reports) must not matter.
@@ -74,100 +59,6 @@ def main(argument: str) -> None:
     _tell(control, ch.Ready(loaded.spec, loaded.accepts is not None))
     Zygote(start, control, loaded).serve()
     os.killpg(0, signal.SIGKILL)  # ourselves, and what the import may have started
-
-
-# --- the person's file ------------------------------------------------------------------------------------------------
-
-
-def load(path: Path, function: str) -> Loaded:
-    """Import the file under a name of its own and check what it offers. Raises _Unusable with one clear message."""
-    source = path.read_bytes()  # compiled from these bytes: a stale .pyc can never run in place of the file
-    sys.path.insert(0, str(path.parent))
-    module = types.ModuleType(MODULE_NAME)
-    module.__file__ = str(path)
-    sys.modules[MODULE_NAME] = module
-    try:
-        code = compile(source, str(path), "exec", dont_inherit=True)
-        exec(code, module.__dict__)  # noqa: PLW0122  # running the person's file is the point
-    except SystemExit:
-        raise _Unusable(
-            f"{_where(path)}: the file ends the process (sys.exit) when it is imported; move that under "
-            'if __name__ == "__main__":'
-        ) from None
-    except BaseException as error:  # noqa: BLE001  # a person's code may raise anything; they get one message
-        raise _Unusable(f"{_where(path)}: importing the scorer raised {described(error)}; fix the file") from None
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    spec = _spec(path, vars(module)["SPEC"]) if "SPEC" in vars(module) else None
-    accepts = vars(module).get("accepts")
-    if accepts is not None:
-        _check_signature(path, "accepts", accepts, 1, "accepts(expected_answer)")
-    if function not in vars(module):
-        names = ", ".join(name for name, value in vars(module).items() if inspect.isfunction(value))
-        raise _Unusable(f"{path}: no function '{function}' in this file; it has: {names or 'no functions'}")
-    _check_signature(path, function, vars(module)[function], 2, f"{function}(example, completion)")
-    return Loaded(vars(module)[function], accepts, spec)
-
-
-def _check_signature(path: Path, name: str, function: Any, arguments: int, wanted: str) -> None:
-    if not callable(function):
-        raise _Unusable(f"{path}: '{name}' is a {type(function).__name__}, not a function; define {wanted}")
-    if inspect.iscoroutinefunction(function):
-        raise _Unusable(f"{path}: '{name}' is async; define it with def, as {wanted}")
-    try:
-        signature = inspect.signature(function)
-    except ValueError:
-        return  # some functions written in C do not tell theirs
-    try:
-        signature.bind(*[None] * arguments)
-    except TypeError:
-        raise _Unusable(f"{path}: '{name}{signature}' cannot be called as {wanted}; change its arguments") from None
-
-
-def _spec(path: Path, declared: Any) -> ScorerSpec:
-    """Return SPEC with every field checked; a ScorerSpec is checked too, since structs check nothing when built."""
-    if not isinstance(declared, (ScorerSpec, dict)):
-        raise _Unusable(f"{path}: SPEC is a {type(declared).__name__}; make it a ScorerSpec or a dict")
-    try:
-        plain = msgspec.to_builtins(declared)
-        spec = msgspec.convert(plain, ScorerSpec)
-    except (msgspec.ValidationError, TypeError) as error:
-        raise _Unusable(f"{path}: SPEC cannot be read: {error}; see docs/writing-a-scorer.md") from None
-    unknown = set(plain) - set(ScorerSpec.__struct_fields__)
-    unknown |= {key for code in plain.get("codes", ()) for key in code} - set(Code.__struct_fields__)
-    if unknown:
-        raise _Unusable(f"{path}: SPEC has the unknown field {min(unknown)!r}; remove it")
-    names = [code.name for code in spec.codes]
-    twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise _Unusable(f"{path}: SPEC declares the code {twice[0]!r} twice; keep one")
-    low, high = spec.reward_range
-    if not -sys.float_info.max <= low < high <= sys.float_info.max:
-        raise _Unusable(f"{path}: SPEC's reward_range is {low} to {high}; give two finite numbers, the lower one first")
-    if not spec.name or "" in names or spec.version < 0:
-        raise _Unusable(f"{path}: SPEC needs a name, codes with names, and a version of at least 0")
-    return spec
-
-
-def _where(path: Path) -> str:
-    """Return file:line of the innermost line of the person's file in the exception being handled."""
-    error = sys.exc_info()[1]
-    if isinstance(error, SyntaxError) and error.filename == str(path):
-        return f"{path}:{error.lineno}"
-    line, trace = 0, error.__traceback__ if error else None
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    return f"{path}:{line}" if line else str(path)
-
-
-def described(error: BaseException) -> str:
-    """Return `TypeName: text`, short and printable, whatever the exception's own __str__ does."""
-    try:
-        text = str(error.msg if isinstance(error, SyntaxError) else error)
-    except BaseException:  # noqa: BLE001  # the text is the scorer's code too
-        text = "(its text cannot be read)"
-    return shown(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
 # --- the zygote -------------------------------------------------------------------------------------------------------
@@ -219,7 +110,7 @@ class Zygote:
         if pid == 0:
             try:
                 self.control.close()
-                _enter_child(zygote, self.start)
+                _enter_child(zygote)
                 Child(self.start, self.loaded).serve()
             finally:
                 os._exit(0)
@@ -243,10 +134,8 @@ class Zygote:
                 os.waitpid(pid, 0)
 
     def _event(self, kind: bytes, value: int) -> None:
-        try:
+        with contextlib.suppress(OSError):  # the parent is gone; `serve` sees that next
             self.control.sendall(ch.EVENT.pack(kind, value))
-        except OSError:
-            pass  # the parent is gone; `serve` sees that next
 
 
 def _children() -> set[int]:
@@ -258,14 +147,9 @@ def _children() -> set[int]:
 
 
 def _kill_group(leader: int) -> None:
-    try:
-        os.killpg(leader, signal.SIGKILL)
-    except OSError:
-        pass  # it has not called setsid yet, or nobody is left in it
-    try:
-        os.kill(leader, signal.SIGKILL)
-    except OSError:
-        pass
+    for kill in (os.killpg, os.kill):  # both: it may not have called setsid yet, or be dead with others left
+        with contextlib.suppress(OSError):
+            kill(leader, signal.SIGKILL)
 
 
 # --- the child --------------------------------------------------------------------------------------------------------
@@ -298,8 +182,12 @@ class Child:
         area, words, function, rules = self.channel.area, self.channel.words, self.loaded.function, self.rules
         encoded = ch.result_encoder()
         out_of_memory = encoded(Failure(FailureCode.SCORER_MEMORY, self._memory_message()))
-        rows = ch.decode_rows(words[ch.KIND], self.channel.request())
-        offset = ch.HEADER_BYTES + ch.REQUEST_BYTES + ch.RESULTS_HEAD
+        try:
+            rows = ch.decode_rows(words[ch.KIND], self.channel.request())
+        except MemoryError:  # the chunk alone, so one huge record or a tiny cap
+            self._commit_alone(first + 1, out_of_memory[0])
+            os._exit(0)
+        offset = ch.RESULTS_AT + ch.RESULTS_HEAD
         position, full = 0, ch.RESULTS_BYTES - ch.RESULTS_HEAD - ch.LONGEST_RESULT
         for row in range(first, count):
             if position > full:
@@ -342,16 +230,16 @@ class Child:
             if self.copied:
                 os._exit(0)
             if trouble is not None:
-                self._commit_refusal(row, trouble)
-            if not taken or trouble is not None:
+                self._commit_alone(row, ch.result_encoder()(Failure(FailureCode.SCORER_RAISED, trouble))[0])
+                return
+            if not taken:
                 return
             words[ch.COMMITTED] = (row + 1) << ch.COMMIT_SHIFT
 
-    def _commit_refusal(self, row: int, trouble: str) -> None:
-        data, _ = ch.result_encoder()(Failure(FailureCode.SCORER_RAISED, trouble))
-        offset = ch.HEADER_BYTES + ch.REQUEST_BYTES + ch.RESULTS_HEAD
+    def _commit_alone(self, finished: int, data: bytes) -> None:
+        offset = ch.RESULTS_AT + ch.RESULTS_HEAD
         self.channel.area[offset : offset + len(data)] = data
-        self.channel.words[ch.COMMITTED] = row << ch.COMMIT_SHIFT | len(data)
+        self.channel.words[ch.COMMITTED] = finished << ch.COMMIT_SHIFT | len(data)
 
     def _memory_message(self) -> str:
         return f"the scorer needed more than its {self.start.memory_bytes >> 20} MB of memory"
@@ -366,7 +254,7 @@ def _oversized(size: int) -> Failure:
     )
 
 
-def _enter_child(zygote: int, start: ch.Start) -> None:
+def _enter_child(zygote: int) -> None:
     os.setsid()  # one kill of the group then reaches what the scorer starts
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != zygote:

@@ -132,18 +132,29 @@ def holm_wilson(counts: Sequence[int], n: int, confidence: float = 0.95) -> tupl
     The low end of the i-th largest count is the least of the Wilson low ends at level α/(k−j+1) over j <= i; high ends
     likewise from the smallest count up. One row gets the plain Wilson interval. Raises BadInput as `wilson` does.
     """
-    require_probability("confidence", confidence)
     for count in counts:
         require_count(count, n)
-    k = len(counts)
+    return holm_wilson_effective([count / n for count in counts], [float(n)] * len(counts), confidence)
+
+
+def holm_wilson_effective(
+    shares: Sequence[float], effective_n: Sequence[float], confidence: float = 0.95
+) -> tuple[Interval, ...]:
+    """`holm_wilson` for shares of clustered attempts, each with its effective number of independent attempts.
+
+    `effective_n[i]` is p(1-p)/SE² with the cluster-robust SE (Kish 1965, Survey Sampling, §8.2); the Wilson interval of
+    an effective sample is the one Franco et al. (2019, J. Surv. Stat. Methodol. 7:334) recommend for clustered shares.
+    """
+    require_probability("confidence", confidence)
+    k = len(shares)
     lows, highs = [0.0] * k, [1.0] * k
     least, greatest = 1.0, 0.0
-    ascending = sorted(range(k), key=lambda index: counts[index])
+    ascending = sorted(range(k), key=lambda index: shares[index])
     for step in range(k):
         z = two_sided_z(1 - (1 - confidence) / (k - step))
         small, large = ascending[step], ascending[k - 1 - step]
-        greatest = max(greatest, _wilson_ends(counts[small], n, z)[1])
-        least = min(least, _wilson_ends(counts[large], n, z)[0])
+        greatest = max(greatest, _wilson_ends(shares[small] * effective_n[small], effective_n[small], z)[1])
+        least = min(least, _wilson_ends(shares[large] * effective_n[large], effective_n[large], z)[0])
         highs[small], lows[large] = greatest, least
     method = "wilson" if k == 1 else f"wilson, holm over {k}"
     return tuple(Interval(low, high, confidence, method) for low, high in zip(lows, highs, strict=True))
@@ -163,7 +174,7 @@ def require_count(successes: int, n: int) -> None:
         raise BadInput(f"{successes} successes out of {n} attempts: the count must lie between 0 and n")
 
 
-def _wilson_ends(successes: int, n: int, z: float) -> tuple[float, float]:
+def _wilson_ends(successes: float, n: float, z: float) -> tuple[float, float]:
     scale = n + z * z
     centre = (successes + z * z / 2) / scale
     half = z * math.sqrt(successes * (n - successes) / n + z * z / 4) / scale

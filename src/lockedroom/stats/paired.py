@@ -9,15 +9,20 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from lockedroom.errors import BadInput
 from lockedroom.stats.intervals import Interval, cut_interval, mean_t_interval, require_count, two_sided_z
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 EXACT_FLIPS = 20  # up to 2**20 sign patterns are enumerated; beyond that they are drawn
 _EXACT_BINOMIAL = 2000  # discordant pairs up to which McNemar's p is a ratio of integers
-_BLOCK = 4_000_000  # signs held at once while permuting
+_SHARED_FROM = 64  # equal |d| from which one binomial draw is cheaper than that many signs
 
 
 class PairedDifference(msgspec.Struct, frozen=True):
@@ -132,9 +137,9 @@ def sign_flip(differences: Sequence[float], *, seed: int | Sequence[int] = 0, re
         return PairedTest(1.0, "sign-flip exact", True, 0)
     bar = abs(math.fsum(differences)) - 1e-12 * math.fsum(sizes)
     if len(sizes) <= EXACT_FLIPS:
-        extreme, patterns = _count_all_flips(sorted(sizes), bar)
-        return PairedTest(extreme / patterns, "sign-flip exact", False, patterns)
-    extreme = _count_drawn_flips(sizes, bar, seed, resamples)
+        extreme = _at_least(bar, _signed_sums(sorted(sizes)))
+        return PairedTest(extreme / 2 ** len(sizes), "sign-flip exact", False, 2 ** len(sizes))
+    extreme = _at_least(bar, _drawn_sums(sizes, seed, resamples))
     return PairedTest((1 + extreme) / (1 + resamples), "sign-flip, drawn", False, resamples)
 
 
@@ -237,33 +242,37 @@ def _correlation(q_a: Sequence[float], q_b: Sequence[float]) -> float | None:
     return max(-1.0, min(1.0, together / scale))
 
 
-def _count_all_flips(sizes: Sequence[float], bar: float) -> tuple[int, int]:
-    """(patterns at least as extreme, all patterns) over the 2**len(sizes) sign patterns."""
+def _at_least(bar: float, sums: NDArray[np.float64]) -> int:
+    return int((abs(sums) >= bar).sum())
+
+
+def _signed_sums(sizes: Sequence[float]) -> NDArray[np.float64]:
+    """The sum under each of the 2**len(sizes) sign patterns."""
     import numpy as np
 
     sums = np.zeros(1)
     for size in sizes:
         sums = np.concatenate((sums + size, sums - size))
-    return int(np.count_nonzero(np.abs(sums) >= bar)), len(sums)
+    return sums
 
 
-def _count_drawn_flips(sizes: Sequence[float], bar: float, seed: int | Sequence[int], resamples: int) -> int:
-    """Draws at least as extreme. The g pairs of one size v together add v·(2·Bin(g, ½) − g): one draw, not g."""
+def _drawn_sums(sizes: Sequence[float], seed: int | Sequence[int], resamples: int) -> NDArray[np.float64]:
+    """The sum under each of `resamples` random sign patterns; memory does not grow with the number of sizes.
+
+    The g pairs of one size v together add v·(2·Bin(g, ½) − g), which is one draw, not g. Rarer sizes go eight at a time:
+    one random byte picks one of their 256 signed sums.
+    """
     import numpy as np
 
     rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
-    groups = sorted(Counter(sizes).items())
-    shared = [(size, count) for size, count in groups if count > 1]
-    size_S = np.array([size for size, _ in shared], dtype=np.float64)
-    count_S = np.array([count for _, count in shared], dtype=np.int64)
-    size_U = np.array([size for size, count in groups if count == 1], dtype=np.float64)
-    rows = max(1, _BLOCK // len(groups))
-    extreme = 0
-    for start in range(0, resamples, rows):
-        n = min(rows, resamples - start)
-        heads_BS = rng.binomial(count_S, 0.5, size=(n, len(shared)))
-        bits_BU = rng.integers(0, 2, size=(n, len(size_U)), dtype=np.int8)
-        sums_B = np.einsum("bs,s->b", 2.0 * heads_BS - count_S, size_S)
-        sums_B += np.einsum("bu,u->b", 2.0 * bits_BU - 1.0, size_U)
-        extreme += int(np.count_nonzero(np.abs(sums_B) >= bar))
-    return extreme
+    sums_B = np.zeros(resamples)
+    rare: list[float] = []
+    for size, count in sorted(Counter(sizes).items()):
+        if count < _SHARED_FROM:
+            rare.extend([size] * count)
+        else:
+            sums_B += size * (2.0 * rng.binomial(count, 0.5, size=resamples) - count)
+    for start in range(0, len(rare), 8):
+        patterns = _signed_sums(rare[start : start + 8])
+        sums_B += patterns[rng.integers(0, len(patterns), size=resamples, dtype=np.uint8)]
+    return sums_B

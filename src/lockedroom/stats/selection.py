@@ -100,6 +100,8 @@ def expected_maximum_of_normals(candidates: int) -> float:
     """
     if not 1 <= candidates <= 10**12:
         raise BadInput(f"the number of candidates must lie between 1 and 10^12, found {candidates}")
+    if candidates == 1:
+        return 0.0
     step = 1 / 64
     total = 0.0
     for index in range(1, 14 * 64):

@@ -142,11 +142,10 @@ def ladder(losses: Sequence[float], step: float) -> tuple[float, ...]:
 
 def _boundary(inside: Callable[[float], bool], within: float, beyond: float) -> float:
     """Where `inside` ends on the way from `within` (inside) to `beyond` (outside): the last point not inside."""
-    for _ in range(200):
-        middle = (within + beyond) / 2
-        if middle in (within, beyond):
-            break
+    middle = (within + beyond) / 2
+    while middle not in (within, beyond):
         within, beyond = (middle, beyond) if inside(middle) else (within, middle)
+        middle = (within + beyond) / 2
     return beyond
 
 

@@ -6,7 +6,7 @@ against a key length that follows from the row's own bucket and depth. A row is 
 bit for bit: in a batch of one, in a batch of thousands, at any place in it. Sampling and exact probabilities both use
 these passes, so they see the same numbers.
 
-Shape letters: P prompts, R rows (one row is one completion, or one node of a token tree), K key slots, H heads,
+Shape letters: L layers, P prompts, R rows (one row is one completion, or one node of a token tree), K key slots, H heads,
 D width of a head, C width, V vocabulary. A row's slots are its prompt (padded to the bucket), then its completion.
 """
 
@@ -18,24 +18,26 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lockedroom.policy.tiny.model import Block, TinyModel
 from lockedroom.policy.tiny.tokenizer import END
 
 PREFILL_ROWS = 16
-DECODE_ROWS = 128
+DECODE_ROWS = 64
 PROMPT_BUCKETS = (12, 16, 24, 32, 48, 64, 96)  # beyond the last: multiples of 64
 SLOT_STEP = 8  # key slots are allocated this many at a time
 
 
 class Cache(msgspec.Struct):
-    """Keys and values of R rows at one depth: `keys[layer]` is [R, H, D, K], mask_RK is 0 where a slot may be read, else −∞.
+    """Keys and values of R rows at one depth.
 
-    `lengths_R` are true prompt lengths; `bucket` is where the completion's slots begin; `depth` tokens of it are held.
+    mask_RK is 0 where a slot may be read, else −∞; `lengths_R` are true prompt lengths; the completion's slots begin at
+    `bucket`, and `depth` tokens of it are held.
     """
 
-    keys: list[Tensor]
-    values: list[Tensor]
+    keys_LRHDK: Tensor
+    values_LRHKD: Tensor
     mask_RK: Tensor
     lengths_R: Tensor
     bucket: int
@@ -44,22 +46,36 @@ class Cache(msgspec.Struct):
     def select(self, rows_R: Tensor) -> Cache:
         """Return the cache of the given rows, in that order; a row may appear many times (a prompt's draws)."""
         return Cache(
-            [k.index_select(0, rows_R) for k in self.keys],
-            [v.index_select(0, rows_R) for v in self.values],
+            self.keys_LRHDK.index_select(1, rows_R),
+            self.values_LRHKD.index_select(1, rows_R),
             self.mask_RK.index_select(0, rows_R),
             self.lengths_R.index_select(0, rows_R),
             self.bucket,
             self.depth,
         )
 
+    def shrink(self, live_L: Tensor, rows: int) -> Tensor:
+        """Keep `rows` rows, moving those of `live_L` that stand beyond into dead places; return where each one is now."""
+        free_R = torch.ones(len(self.lengths_R), dtype=torch.bool)
+        free_R[live_L] = False
+        beyond_L = live_L >= rows
+        moved = live_L[beyond_L]
+        free = free_R[:rows].nonzero()[: len(moved), 0]
+        self.keys_LRHDK[:, free] = self.keys_LRHDK[:, moved]
+        self.values_LRHKD[:, free] = self.values_LRHKD[:, moved]
+        self.mask_RK[free] = self.mask_RK[moved]
+        self.lengths_R[free] = self.lengths_R[moved]
+        self.keys_LRHDK, self.values_LRHKD = self.keys_LRHDK[:, :rows], self.values_LRHKD[:, :rows]
+        self.mask_RK, self.lengths_R = self.mask_RK[:rows], self.lengths_R[:rows]
+        return live_L.masked_scatter(beyond_L, free)
+
     def reserve(self, slots: int) -> None:
         """Make room for at least `slots` key slots, in whole steps of SLOT_STEP."""
         missing = _ceil(slots, SLOT_STEP) - self.mask_RK.shape[1]
         if missing > 0:
-            pad = torch.nn.functional.pad
-            self.keys = [pad(k, (0, missing)) for k in self.keys]
-            self.values = [pad(v, (0, missing)) for v in self.values]
-            self.mask_RK = pad(self.mask_RK, (0, missing), value=-math.inf)
+            self.keys_LRHDK = functional.pad(self.keys_LRHDK, (0, missing))
+            self.values_LRHKD = functional.pad(self.values_LRHKD, (0, 0, 0, missing))
+            self.mask_RK = functional.pad(self.mask_RK, (0, missing), value=-math.inf)
 
 
 def bucket_of(length: int) -> int:
@@ -73,15 +89,17 @@ def prefill(model: TinyModel, prompts: Sequence[tuple[int, ...]], bucket: int) -
     parts = [_prefill_block(model, prompts[i : i + PREFILL_ROWS], bucket) for i in range(0, len(prompts), PREFILL_ROWS)]
     caches = [cache for cache, _ in parts]
     joined = Cache(
-        [torch.cat(k) for k in zip(*(c.keys for c in caches), strict=True)],
-        [torch.cat(v) for v in zip(*(c.values for c in caches), strict=True)],
+        torch.cat([c.keys_LRHDK for c in caches], 1),
+        torch.cat([c.values_LRHKD for c in caches], 1),
         torch.cat([c.mask_RK for c in caches]),
         torch.cat([c.lengths_R for c in caches]),
         bucket,
         0,
     )
-    rows_P = torch.arange(len(prompts), device=joined.lengths_R.device)
-    return joined.select(rows_P), torch.cat([logits for _, logits in parts])[: len(prompts)]
+    joined.reserve(bucket + 1)  # before the rows are multiplied
+    return joined.select(torch.arange(len(prompts), device=joined.lengths_R.device)), torch.cat(
+        [logits for _, logits in parts]
+    )[: len(prompts)]
 
 
 def _prefill_block(model: TinyModel, prompts: Sequence[tuple[int, ...]], bucket: int) -> tuple[Cache, Tensor]:
@@ -95,15 +113,13 @@ def _prefill_block(model: TinyModel, prompts: Sequence[tuple[int, ...]], bucket:
     keys: list[Tensor] = []
     values: list[Tensor] = []
     for block in model.blocks():
-        # Keys and values are computed again inside the block; prefill is a few per cent of the time.
-        _, k_PKC, v_PKC = block.attn_in(block.ln_1(x_PKC)).split(model.config.width, -1)
-        for store, y_PKC in ((keys, k_PKC), (values, v_PKC)):
-            store.append(y_PKC.view(PREFILL_ROWS, bucket, block.heads, -1).permute(0, 2, 3, 1).contiguous())
-        x_PKC = block(x_PKC, future_KK[None])
+        x_PKC, k_PHKD, v_PHKD = block(x_PKC, future_KK)
+        keys.append(k_PHKD.transpose(2, 3))
+        values.append(v_PHKD)
     last_PC = x_PKC[torch.arange(PREFILL_ROWS, device=device), lengths_P - 1]
     mask_PK = torch.zeros(PREFILL_ROWS, bucket, dtype=dtype, device=device)
     mask_PK.masked_fill_(slots_K[None] >= lengths_P[:, None], -math.inf)
-    return Cache(keys, values, mask_PK, lengths_P, bucket, 0), model.unembed(last_PC)
+    return Cache(torch.stack(keys), torch.stack(values), mask_PK, lengths_P, bucket, 0), model.unembed(last_PC)
 
 
 @torch.inference_mode()
@@ -129,20 +145,22 @@ def _decode_block(model: TinyModel, cache: Cache, rows: slice, tokens_R: Tensor,
     mask_R1K = cache.mask_RK[rows, None]
     slot = cache.bucket + cache.depth
     for layer, block in enumerate(model.blocks()):
-        x_RC = x_RC + _attend(block, x_RC, cache.keys[layer][rows], cache.values[layer][rows], mask_R1K, slot)
+        x_RC = x_RC + _attend(
+            block, x_RC, cache.keys_LRHDK[layer, rows], cache.values_LRHKD[layer, rows], mask_R1K, slot
+        )
         x_RC = x_RC + block.feed_forward(x_RC)
     return model.unembed(x_RC)
 
 
-def _attend(block: Block, x_RC: Tensor, keys_RHDK: Tensor, values_RHDK: Tensor, mask_R1K: Tensor, slot: int) -> Tensor:
+def _attend(block: Block, x_RC: Tensor, keys_RHDK: Tensor, values_RHKD: Tensor, mask_R1K: Tensor, slot: int) -> Tensor:
     """Attend from one new token a row. Sums of products: a batched matrix product of such thin matrices is slower."""
     R, C = x_RC.shape
     q_RHD, k_RHD, v_RHD = block.attn_in(block.ln_1(x_RC)).view(R, 3, block.heads, -1).unbind(1)
     keys_RHDK[..., slot] = k_RHD
-    values_RHDK[..., slot] = v_RHD
+    values_RHKD[:, :, slot] = v_RHD
     scale = q_RHD.shape[-1] ** -0.5
     scores_RHK = ((q_RHD * scale)[..., None] * keys_RHDK).sum(2) + mask_R1K
-    mixed_RHD = (torch.softmax(scores_RHK, -1)[:, :, None] * values_RHDK).sum(-1)
+    mixed_RHD = (torch.softmax(scores_RHK, -1)[..., None] * values_RHKD).sum(2)
     out: Tensor = block.attn_out(mixed_RHD.reshape(R, C))
     return out
 

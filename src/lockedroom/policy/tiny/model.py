@@ -42,14 +42,15 @@ class Block(nn.Module):
         self.mlp_in = _Affine(width, inner)
         self.mlp_out = _Affine(inner, width)
 
-    def forward(self, x_BTC: Tensor, mask_BTT: Tensor) -> Tensor:
+    def forward(self, x_BTC: Tensor, mask_TT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the block's output x_BTC, and the keys and values [B, H, T, D] that it attended to."""
         B, T, C = x_BTC.shape
         q_BTC, k_BTC, v_BTC = self.attn_in(self.ln_1(x_BTC)).split(C, dim=-1)
         q_BHTD, k_BHTD, v_BHTD = (y.view(B, T, self.heads, -1).transpose(1, 2) for y in (q_BTC, k_BTC, v_BTC))
-        scores_BHTT = q_BHTD @ k_BHTD.transpose(2, 3) * q_BHTD.shape[-1] ** -0.5 + mask_BTT[:, None]
+        scores_BHTT = q_BHTD @ k_BHTD.transpose(2, 3) * q_BHTD.shape[-1] ** -0.5 + mask_TT
         mixed_BTC = (torch.softmax(scores_BHTT, -1) @ v_BHTD).transpose(1, 2).reshape(B, T, C)
         x_BTC = x_BTC + self.attn_out(mixed_BTC)
-        return x_BTC + self.feed_forward(x_BTC)
+        return x_BTC + self.feed_forward(x_BTC), k_BHTD, v_BHTD
 
     def feed_forward(self, x_C: Tensor) -> Tensor:
         out: Tensor = self.mlp_out(torch.relu(self.mlp_in(self.ln_2(x_C))))
@@ -102,7 +103,7 @@ class TinyModel(nn.Module):
         future_TT = torch.full((T, T), -math.inf, dtype=self.wte.dtype, device=self.wte.device).triu(1)
         x_BTC = self.embed(tokens_BT, positions_BT)
         for block in self.blocks():
-            x_BTC = block(x_BTC, future_TT[None])
+            x_BTC, _, _ = block(x_BTC, future_TT)
         return self.unembed(x_BTC)
 
     def embed(self, tokens: Tensor, positions: Tensor) -> Tensor:

@@ -25,5 +25,4 @@ def uniforms(seed: int, step: int, rows: Sequence[tuple[str, int]], block: int) 
         state.update(f"{draw}/{example_id}".encode("utf-8", "surrogatepass"))
         digests.append(state.digest())
     words_RT = np.frombuffer(b"".join(digests), dtype="<u8").reshape(len(rows), TOKENS_PER_HASH)
-    uniform_RT: NDArray[np.float64] = (words_RT >> np.uint64(11)) * 2.0**-53
-    return uniform_RT
+    return (words_RT >> np.uint64(11)).astype(np.float64) * 2.0**-53

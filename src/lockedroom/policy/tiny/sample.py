@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from lockedroom.errors import BadInput
-from lockedroom.policy.tiny.decode import bucket_of, decode, padded_rows, prefill
+from lockedroom.policy.tiny.decode import DECODE_ROWS, bucket_of, decode, padded_rows, prefill
 from lockedroom.policy.tiny.model import TinyModel
 from lockedroom.policy.tiny.randomness import TOKENS_PER_HASH, uniforms
 from lockedroom.policy.tiny.tokenizer import END, Tokenizer
@@ -69,37 +69,43 @@ def check_sampling(sampling: Sampling) -> None:
 
 def sampled_logprobs(logits_RV: Tensor, sampling: Sampling) -> Tensor:
     """Return float64 logprobs_RV of the distribution that `sampling` draws from; −inf where it never draws."""
-    scaled_RV = logits_RV.double()
+    return torch.log_softmax(_kept_logits(logits_RV, sampling), -1)
+
+
+def _kept_logits(logits_RV: Tensor, sampling: Sampling) -> Tensor:
+    """Return the logits after temperature and truncation, in float64; −inf for tokens that are never drawn."""
+    logits_RV = logits_RV.double()
     if sampling.temperature == 0:
-        best_R = scaled_RV.argmax(-1, keepdim=True)  # the first of equals
-        return torch.full_like(scaled_RV, -math.inf).scatter_(-1, best_R, 0.0)
+        best_R1 = logits_RV.argmax(-1, keepdim=True)  # the first of equals
+        return torch.full_like(logits_RV, -math.inf).scatter_(-1, best_R1, 0.0)
     if sampling.temperature != 1:
-        scaled_RV = scaled_RV / sampling.temperature
-    V = scaled_RV.shape[-1]
-    if 0 < sampling.top_k < V or sampling.top_p < 1:
-        sorted_RV, order_RV = scaled_RV.sort(-1, descending=True, stable=True)
-        if 0 < sampling.top_k < V:
-            sorted_RV[:, sampling.top_k :] = -math.inf
-        if sampling.top_p < 1:
-            probability_RV = torch.softmax(sorted_RV, -1)
-            before_RV = probability_RV.cumsum(-1) - probability_RV
-            before_RV[:, 0] = 0  # the most probable token always stays
-            sorted_RV.masked_fill_(before_RV >= sampling.top_p, -math.inf)
-        scaled_RV = torch.empty_like(sorted_RV).scatter_(-1, order_RV, sorted_RV)
-    return torch.log_softmax(scaled_RV, -1)
+        logits_RV = logits_RV / sampling.temperature
+    V = logits_RV.shape[-1]
+    k = min(sampling.top_k or V, V)
+    if k == V and sampling.top_p == 1:
+        return logits_RV
+    sorted_RV, order_RV = logits_RV.sort(stable=True, dim=-1, descending=True)
+    sorted_RV[:, k:] = -math.inf
+    if sampling.top_p < 1:
+        probability_RV = torch.softmax(sorted_RV, -1)
+        before_RV = probability_RV.cumsum(-1) - probability_RV
+        before_RV[:, 0] = 0  # the most probable token always stays
+        sorted_RV.masked_fill_(before_RV >= sampling.top_p, -math.inf)
+    return torch.empty_like(sorted_RV).scatter_(-1, order_RV, sorted_RV)
 
 
 def choose(logits_RV: Tensor, uniform_R: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor, Tensor]:
     """Return the token drawn in each row, its logprob as sampled, and its logprob under the policy itself."""
-    logprobs_RV = sampled_logprobs(logits_RV, sampling)
-    cdf_RV = logprobs_RV.exp().cumsum(-1)
+    probability_RV = torch.softmax(_kept_logits(logits_RV, sampling), -1)
+    cdf_RV = probability_RV.cumsum(-1)
     # The first token whose cumulative probability exceeds u; rounding leaves the total a hair off 1, so u is scaled.
     tokens_R1 = torch.searchsorted(cdf_RV, uniform_R[:, None] * cdf_RV[:, -1:], right=True)
-    logprobs_R = logprobs_RV.gather(-1, tokens_R1)[:, 0]
+    logprobs_R = probability_RV.gather(-1, tokens_R1)[:, 0].log()
     if sampling.temperature == 1 and sampling.top_k == 0 and sampling.top_p == 1:
-        return tokens_R1[:, 0], logprobs_R, logprobs_R
+        logprobs_R = logprobs_R.cpu()
+        return tokens_R1[:, 0].cpu(), logprobs_R, logprobs_R
     policy_R = torch.log_softmax(logits_RV.double(), -1).gather(-1, tokens_R1)[:, 0]
-    return tokens_R1[:, 0], logprobs_R, policy_R
+    return tokens_R1[:, 0].cpu(), logprobs_R.cpu(), policy_R.cpu()
 
 
 def sample(
@@ -151,9 +157,9 @@ class _Wave:
             live, place, tokens_R = live[keep], place[keep], tokens_R[keep]
             if len(live) == 0:
                 break
-            if len(live) + (-len(live) % 128) < len(cache.lengths_R):
-                cache = cache.select(torch.tensor(list(padded_rows(place.tolist())), device=device))
-                place = torch.arange(len(live))
+            needed = len(live) + (-len(live) % DECODE_ROWS)
+            if needed < len(cache.lengths_R):
+                place = cache.shrink(place, needed)
             all_tokens_R = torch.full((len(cache.lengths_R),), END)
             all_tokens_R[place] = tokens_R
             logits_RV = decode(self.model, cache, all_tokens_R.to(device))[place.to(device)]
@@ -168,7 +174,7 @@ class _Wave:
                 self.sampling.seed, self.step, [self.keys[r] for r in rows], t // TOKENS_PER_HASH
             )
         uniform_R = torch.from_numpy(self.uniform_RT[live.numpy(), column]).to(logits_RV.device)
-        tokens_R, logprobs_R, policy_R = (x.cpu() for x in choose(logits_RV, uniform_R, self.sampling))
+        tokens_R, logprobs_R, policy_R = choose(logits_RV, uniform_R, self.sampling)
         self.steps.append((live, tokens_R, logprobs_R, policy_R))
         return tokens_R
 
@@ -197,6 +203,7 @@ class _Wave:
             rows = live.numpy()
             ids_RT[rows, t], logprobs_RT[rows, t], policy_RT[rows, t] = tokens_R, step_logprobs_R, step_policy_R
             lengths_R[rows] = t + 1
+        same = self.steps[0][2] is self.steps[0][3]  # nothing was tempered or truncated
         truncated = self.ended_by_limit_R.tolist()
         drawn: list[Drawn] = []
         for row, (length, ids, logprobs, policy) in enumerate(
@@ -204,7 +211,8 @@ class _Wave:
         ):
             text = self.tokenizer.decode(ids[:length])[: self.stopped_at.get(row)]
             reason = FinishReason.LENGTH if truncated[row] else FinishReason.STOP
-            drawn.append(Drawn(text, tuple(ids[:length]), tuple(logprobs[:length]), tuple(policy[:length]), reason))
+            sampled = tuple(logprobs[:length])
+            drawn.append(Drawn(text, tuple(ids[:length]), sampled, sampled if same else tuple(policy[:length]), reason))
         return drawn
 
 

@@ -9,6 +9,7 @@ Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Uni
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -97,7 +98,7 @@ def apply_merges(chunk: str, rank: dict[tuple[str, str], int]) -> list[str]:
     """Split a chunk into characters and merge neighbours, the earliest merge first, leftmost first."""
     pieces = list(chunk)
     while len(pieces) > 1:
-        best = min(zip(pieces, pieces[1:], strict=False), key=lambda pair: rank.get(pair, len(rank)))
+        best = min(itertools.pairwise(pieces), key=lambda pair: rank.get(pair, len(rank)))
         if best not in rank:
             break
         pieces = _merged(pieces, best)
@@ -114,7 +115,7 @@ def train_tokenizer(corpus: Iterable[str], merges: int, alphabet: str = ALPHABET
     while len(learned) < merges:
         pairs: Counter[tuple[str, str]] = Counter()
         for chunk, pieces in chunks.items():
-            for pair in zip(pieces, pieces[1:], strict=False):
+            for pair in itertools.pairwise(pieces):
                 pairs[pair] += counts[chunk]
         made = {a + b for a, b in learned}
         candidates = [(-count, pair) for pair, count in pairs.items() if pair[0] + pair[1] not in made]

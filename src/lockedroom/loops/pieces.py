@@ -1,0 +1,206 @@
+"""Many workers, one result: the dataset is cut by byte range, each worker writes the records of its pieces to files.
+
+Only a piece's tally (a few hundred bytes) travels between processes; records never do. A piece file that an interrupted
+run left behind is continued, whatever the number of workers then and now.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lockedroom.errors import CannotWrite
+from lockedroom.jsonl import BLOCK_BYTES, Batch, encode_lines, line_offsets, read_batches
+from lockedroom.loops.attempt import attempt
+from lockedroom.loops.configuration import EvaluateConfig
+from lockedroom.loops.opening import Opened, open_named
+from lockedroom.policy.recorded import RecordedPolicy
+from lockedroom.records import Example, Record
+from lockedroom.results.run_folder import EXAMPLES, writing
+from lockedroom.results.tally import Tally
+from lockedroom.stats.exact_sum import ExactSum
+
+FOLDER = "pieces"
+LONGEST_PIECE = 2048
+PIECES_A_WORKER = 8
+# Examples between two flushes of a piece, where an attempt is worth keeping: what a kill can cost each worker.
+CHUNK = 16
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """Examples `start` to `stop`, where they stand in `examples.jsonl`, and where their completions should begin."""
+
+    start: int
+    stop: int
+    first_byte: int
+    end_byte: int
+    completions_byte: int
+
+
+def has_pieces(run: Path) -> bool:
+    return (run / FOLDER).is_dir()
+
+
+def run_pieces(
+    config: EvaluateConfig, run: Path, examples: range, draws: int, workers: int
+) -> Iterator[tuple[Tally, Iterator[tuple[bytes, int]]]]:
+    """Score `examples` in pieces; yield each piece's tally and its records (blocks with their number of lines), in order.
+
+    Raises what a worker raised. Removes each piece when the caller has taken it.
+    """
+    folder = run / FOLDER
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
+    pieces = _plan(config, run, examples, draws, workers)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _open_worker, (config, run, draws)) as pool:
+        futures: list[Future[bytes]] = [pool.submit(_score_piece, piece) for piece in pieces]
+        try:
+            for piece, future in zip(pieces, futures, strict=True):
+                tally: Tally = _tally_decoder.decode(future.result())
+                path = folder / _name(piece.start, piece.stop)
+                yield tally, _blocks(path)
+                path.unlink()
+        except BrokenProcessPool:
+            raise CannotWrite(
+                f"{run}: a worker process died; continue with --resume, perhaps with fewer --workers"
+            ) from None
+        finally:
+            for future in futures:
+                future.cancel()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _plan(config: EvaluateConfig, run: Path, examples: range, draws: int, workers: int) -> list[Piece]:
+    """Cut the examples into pieces around those that an interrupted run has begun."""
+    size = max(1, min(LONGEST_PIECE, -(-len(examples) // (workers * PIECES_A_WORKER))))
+    bounds: list[tuple[int, int]] = []
+    cursor = examples.start
+    for start, stop in [*_begun(run / FOLDER, examples, draws), (examples.stop, examples.stop)]:
+        bounds += [(at, min(at + size, start)) for at in range(cursor, start, size)]
+        if start < stop:
+            bounds.append((start, stop))
+        cursor = stop
+    cuts = [start for start, _ in bounds] + [examples.stop]
+    offsets = line_offsets(run / EXAMPLES, cuts)
+    completions = [0] * len(cuts)
+    if config.completions is not None:
+        path = Path(config.completions)
+        completions = line_offsets(path / "records.jsonl" if path.is_dir() else path, cuts)
+    return [
+        Piece(start, stop, first, end, begin)
+        for (start, stop), first, end, begin in zip(bounds, offsets, offsets[1:], completions, strict=False)
+    ]
+
+
+def _begun(folder: Path, examples: range, draws: int) -> list[tuple[int, int]]:
+    """Return the pieces an interrupted run began; what of them is in `records.jsonl` already is dropped."""
+    begun = []
+    for path in sorted(folder.glob("*.jsonl")):
+        start, stop = (int(part) for part in path.stem.split("-"))
+        if start < examples.start:
+            with open(path, "rb") as file:
+                rest = b"".join(itertools.islice(file, (examples.start - start) * draws, None))
+            path.unlink()
+            start = examples.start
+            if start >= stop:
+                continue
+            (folder / _name(start, stop)).write_bytes(rest)
+        begun.append((start, stop))
+    return begun
+
+
+def _name(start: int, stop: int) -> str:
+    return f"{start:012d}-{stop:012d}.jsonl"
+
+
+def _blocks(path: Path) -> Iterator[tuple[bytes, int]]:
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK_BYTES):
+            block += file.readline()
+            yield block, block.count(b"\n")
+
+
+class _Worker(msgspec.Struct):
+    """What a worker process keeps between pieces."""
+
+    config: EvaluateConfig
+    run: Path
+    draws: int
+    opened: Opened
+
+
+_workers: list[_Worker] = []
+
+
+def _open_worker(config: EvaluateConfig, run: Path, draws: int) -> None:
+    stack = contextlib.ExitStack()
+    _workers.append(_Worker(config, run, draws, stack.enter_context(open_named(config))))
+    multiprocessing.util.Finalize(stack, stack.close, exitpriority=10)
+
+
+def _score_piece(piece: Piece) -> bytes:
+    """Write the records of a piece, after those that are there already; return its tally."""
+    worker = _workers[0]
+    opened, draws = worker.opened, range(worker.draws)
+    policy = opened.policy
+    if isinstance(policy, RecordedPolicy):
+        policy = RecordedPolicy(policy.path, opened.declared, start=piece.completions_byte)
+    tally = Tally(draws=len(draws), codes={}, failures={}, passes={}, graded_passes={})
+    path = worker.run / FOLDER / _name(piece.start, piece.stop)
+    batches = read_batches(worker.run / EXAMPLES, Example, start=piece.first_byte, stop=piece.end_byte)
+    with writing(path), open(path, "a+b") as file:
+        old = _kept_records(path, len(draws))
+        file.truncate(sum(len(encode_lines([record])) for record in old))
+        for examples in _chunks(batches, CHUNK if opened.costly else LONGEST_PIECE):
+            done = min(len(old) // len(draws), len(examples))
+            records = old[: done * len(draws)]
+            del old[: len(records)]
+            if isinstance(policy, RecordedPolicy):
+                policy.rows_of([example.id for example in examples[:done]])
+            if done < len(examples):
+                fresh = attempt(policy, opened.scorer, examples[done:], draws, worker.config.sampling)
+                file.write(encode_lines(fresh))
+                file.flush()
+                records += fresh
+            tally.add(records, opened.scorer.spec)
+    return _tally_encoder.encode(tally)
+
+
+def _chunks(batches: Iterator[Batch[Example]], size: int) -> Iterator[list[Example]]:
+    for batch in batches:
+        for at in range(0, len(batch.rows), size):
+            yield batch.rows[at : at + size]
+
+
+def _kept_records(path: Path, draws: int) -> list[Record]:
+    """Return the records of the whole examples that a piece file holds."""
+    raw = path.read_bytes()
+    end = raw.rfind(b"\n") + 1
+    rows = [row for batch in read_batches(path, Record, stop=end) for row in batch.rows]
+    return rows[: len(rows) // draws * draws]
+
+
+def _encode_sum(value: Any) -> str:
+    if isinstance(value, ExactSum):
+        return value.to_text()
+    raise TypeError(f"cannot encode {type(value)}")
+
+
+def _decode_sum(wanted: type, value: Any) -> Any:
+    if wanted is ExactSum:
+        return ExactSum.from_text(value)
+    raise TypeError(f"cannot decode {wanted}")
+
+
+_tally_encoder = msgspec.json.Encoder(enc_hook=_encode_sum)
+_tally_decoder = msgspec.json.Decoder(Tally, dec_hook=_decode_sum)
