@@ -125,7 +125,7 @@ def _decode_block(decoder: msgspec.json.Decoder[T], raw: bytes) -> list[T] | Non
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # ValidationError is a DecodeError
         return None
     lines = raw.count(b"\n") + (not raw.endswith(b"\n"))
-    # As many objects as lines is not enough: two objects on one line make up for a blank line, or for one object on two.
+    # As many objects as lines is not enough: two objects on one line make up for a blank line.
     aligned = len(rows) == lines and len(_ROW_END.findall(raw)) == lines - 1
     return rows if aligned else None
 

@@ -41,6 +41,7 @@ def read_declared(completions: Path, declarations: Sequence[str] = ()) -> Declar
     for text in declarations:
         section, key, value = _parse_declaration(text)
         tables[section][key] = value
+    tables["sampling"].pop("draws", None)  # how many were drawn is counted, not believed
     return Declared(
         tables["policy"], _filled(tables["prompts"], PROMPT_FIELDS), _filled(tables["sampling"], SAMPLING_FIELDS)
     )

@@ -30,52 +30,52 @@ SLOT_STEP = 8  # key slots are allocated this many at a time
 
 
 class Cache(msgspec.Struct):
-    """Keys and values of R rows at one depth.
+    """Keys [L, R, H, D, K] and values [L, R, H, K, D] of R rows at one depth.
 
-    mask_RK is 0 where a slot may be read, else −∞; `lengths_R` are true prompt lengths; the completion's slots begin at
+    mask [R, K] is 0 where a slot may be read, else −∞; `lengths` [R] are true prompt lengths; the completion's slots begin at
     `bucket`, and `depth` tokens of it are held.
     """
 
-    keys_LRHDK: Tensor
-    values_LRHKD: Tensor
-    mask_RK: Tensor
-    lengths_R: Tensor
+    keys: Tensor
+    values: Tensor
+    mask: Tensor
+    lengths: Tensor
     bucket: int
     depth: int
 
     def select(self, rows_R: Tensor) -> Cache:
         """Return the cache of the given rows, in that order; a row may appear many times (a prompt's draws)."""
         return Cache(
-            self.keys_LRHDK.index_select(1, rows_R),
-            self.values_LRHKD.index_select(1, rows_R),
-            self.mask_RK.index_select(0, rows_R),
-            self.lengths_R.index_select(0, rows_R),
+            self.keys.index_select(1, rows_R),
+            self.values.index_select(1, rows_R),
+            self.mask.index_select(0, rows_R),
+            self.lengths.index_select(0, rows_R),
             self.bucket,
             self.depth,
         )
 
     def shrink(self, live_L: Tensor, rows: int) -> Tensor:
         """Keep `rows` rows, moving those of `live_L` that stand beyond into dead places; return where each one is now."""
-        free_R = torch.ones(len(self.lengths_R), dtype=torch.bool)
+        free_R = torch.ones(len(self.lengths), dtype=torch.bool)
         free_R[live_L] = False
         beyond_L = live_L >= rows
         moved = live_L[beyond_L]
         free = free_R[:rows].nonzero()[: len(moved), 0]
-        self.keys_LRHDK[:, free] = self.keys_LRHDK[:, moved]
-        self.values_LRHKD[:, free] = self.values_LRHKD[:, moved]
-        self.mask_RK[free] = self.mask_RK[moved]
-        self.lengths_R[free] = self.lengths_R[moved]
-        self.keys_LRHDK, self.values_LRHKD = self.keys_LRHDK[:, :rows], self.values_LRHKD[:, :rows]
-        self.mask_RK, self.lengths_R = self.mask_RK[:rows], self.lengths_R[:rows]
+        self.keys[:, free] = self.keys[:, moved]
+        self.values[:, free] = self.values[:, moved]
+        self.mask[free] = self.mask[moved]
+        self.lengths[free] = self.lengths[moved]
+        self.keys, self.values = self.keys[:, :rows], self.values[:, :rows]
+        self.mask, self.lengths = self.mask[:rows], self.lengths[:rows]
         return live_L.masked_scatter(beyond_L, free)
 
     def reserve(self, slots: int) -> None:
         """Make room for at least `slots` key slots, in whole steps of SLOT_STEP."""
-        missing = _ceil(slots, SLOT_STEP) - self.mask_RK.shape[1]
+        missing = _ceil(slots, SLOT_STEP) - self.mask.shape[1]
         if missing > 0:
-            self.keys_LRHDK = functional.pad(self.keys_LRHDK, (0, missing))
-            self.values_LRHKD = functional.pad(self.values_LRHKD, (0, 0, 0, missing))
-            self.mask_RK = functional.pad(self.mask_RK, (0, missing), value=-math.inf)
+            self.keys = functional.pad(self.keys, (0, missing))
+            self.values = functional.pad(self.values, (0, 0, 0, missing))
+            self.mask = functional.pad(self.mask, (0, missing), value=-math.inf)
 
 
 def bucket_of(length: int) -> int:
@@ -89,15 +89,15 @@ def prefill(model: TinyModel, prompts: Sequence[tuple[int, ...]], bucket: int) -
     parts = [_prefill_block(model, prompts[i : i + PREFILL_ROWS], bucket) for i in range(0, len(prompts), PREFILL_ROWS)]
     caches = [cache for cache, _ in parts]
     joined = Cache(
-        torch.cat([c.keys_LRHDK for c in caches], 1),
-        torch.cat([c.values_LRHKD for c in caches], 1),
-        torch.cat([c.mask_RK for c in caches]),
-        torch.cat([c.lengths_R for c in caches]),
+        torch.cat([c.keys for c in caches], 1),
+        torch.cat([c.values for c in caches], 1),
+        torch.cat([c.mask for c in caches]),
+        torch.cat([c.lengths for c in caches]),
         bucket,
         0,
     )
     joined.reserve(bucket + 1)  # before the rows are multiplied
-    return joined.select(torch.arange(len(prompts), device=joined.lengths_R.device)), torch.cat(
+    return joined.select(torch.arange(len(prompts), device=joined.lengths.device)), torch.cat(
         [logits for _, logits in parts]
     )[: len(prompts)]
 
@@ -127,9 +127,9 @@ def decode(model: TinyModel, cache: Cache, tokens_R: Tensor) -> Tensor:
     """Append one token to every row of the cache and return logits_RV for the next one. R is a multiple of DECODE_ROWS."""
     slot = cache.bucket + cache.depth
     cache.reserve(slot + 1)
-    cache.mask_RK[:, slot] = 0
+    cache.mask[:, slot] = 0
     # A row that has finished is still computed until the batch shrinks; its positions must not run off the table.
-    positions_R = (cache.lengths_R + cache.depth).clamp(max=model.config.context - 1)
+    positions_R = (cache.lengths + cache.depth).clamp(max=model.config.context - 1)
     logits = [
         _decode_block(
             model, cache, slice(i, i + DECODE_ROWS), tokens_R[i : i + DECODE_ROWS], positions_R[i : i + DECODE_ROWS]
@@ -142,12 +142,10 @@ def decode(model: TinyModel, cache: Cache, tokens_R: Tensor) -> Tensor:
 
 def _decode_block(model: TinyModel, cache: Cache, rows: slice, tokens_R: Tensor, positions_R: Tensor) -> Tensor:
     x_RC = model.embed(tokens_R, positions_R)
-    mask_R1K = cache.mask_RK[rows, None]
+    mask_R1K = cache.mask[rows, None]
     slot = cache.bucket + cache.depth
     for layer, block in enumerate(model.blocks()):
-        x_RC = x_RC + _attend(
-            block, x_RC, cache.keys_LRHDK[layer, rows], cache.values_LRHKD[layer, rows], mask_R1K, slot
-        )
+        x_RC = x_RC + _attend(block, x_RC, cache.keys[layer, rows], cache.values[layer, rows], mask_R1K, slot)
         x_RC = x_RC + block.feed_forward(x_RC)
     return model.unembed(x_RC)
 

@@ -59,6 +59,15 @@ class Level(msgspec.Struct, frozen=True):
     endings: list[tuple[int, int, int, bool]]
 
 
+class _Member(msgspec.Struct, frozen=True):
+    """One prompt with the trie of its texts; `index` is its place in the caller's lists."""
+
+    index: int
+    prompt: tuple[int, ...]
+    texts: int
+    levels: list[Level]
+
+
 def completion_probabilities(
     policy: TinyPolicy, prompts: Sequence[str], texts: Sequence[Sequence[str]], sampling: Sampling
 ) -> list[list[TextProbability]]:
@@ -68,23 +77,16 @@ def completion_probabilities(
     """
     check_sampling(sampling)
     found: list[list[TextProbability]] = [[] for _ in prompts]
-    by_bucket: dict[int, list[tuple[int, tuple[int, ...], list[Level]]]] = {}
+    by_bucket: dict[int, list[_Member]] = {}
     for i, (prompt, accepted) in enumerate(zip(prompts, texts, strict=True)):
         ids = policy.prompt_ids(prompt)
         levels = build_trie(policy.tokenizer, accepted, sampling.stop, policy.token_limit(ids, sampling))
-        by_bucket.setdefault(bucket_of(len(ids)), []).append((i, ids, levels))
+        by_bucket.setdefault(bucket_of(len(ids)), []).append(_Member(i, ids, len(accepted), levels))
     for bucket, members in by_bucket.items():
         for group in _groups(members):
-            sums = _sum_group(
-                policy,
-                [ids for _, ids, _ in group],
-                [levels for _, _, levels in group],
-                max(len(texts[i]) for i, _, _ in group),
-                bucket,
-                sampling,
-            )
-            for (i, _, _), sums_TK in zip(group, sums.tolist(), strict=True):
-                found[i] = [TextProbability(*row) for row in sums_TK[: len(texts[i])]]
+            sums = _sum_group(policy, group, bucket, sampling)
+            for member, sums_TK in zip(group, sums.tolist(), strict=True):
+                found[member.index] = [TextProbability(*row) for row in sums_TK[: member.texts]]
     return found
 
 
@@ -156,14 +158,12 @@ def _endings(
             yield token, number[spelled[:cut]], spelled
 
 
-def _groups(
-    members: Sequence[tuple[int, tuple[int, ...], list[Level]]],
-) -> Iterator[list[tuple[int, tuple[int, ...], list[Level]]]]:
+def _groups(members: Sequence[_Member]) -> Iterator[list[_Member]]:
     """Yield consecutive members whose widest levels together hold at most ROWS nodes."""
-    group: list[tuple[int, tuple[int, ...], list[Level]]] = []
+    group: list[_Member] = []
     width = 0
     for member in members:
-        own = max(len(level.tokens) for level in member[2])
+        own = max(len(level.tokens) for level in member.levels)
         if group and width + own > ROWS:
             yield group
             group, width = [], 0
@@ -173,55 +173,45 @@ def _groups(
 
 
 @torch.inference_mode()
-def _sum_group(
-    policy: TinyPolicy,
-    prompts: list[tuple[int, ...]],
-    tries: list[list[Level]],
-    texts: int,
-    bucket: int,
-    sampling: Sampling,
-) -> NDArray[np.float64]:
+def _sum_group(policy: TinyPolicy, group: list[_Member], bucket: int, sampling: Sampling) -> NDArray[np.float64]:
     """Return [prompt, text, (total, canonical, truncated)] for prompts of one bucket."""
-    sums = np.zeros((len(prompts), texts, 3))
-    device = policy.model.wte.device
-    cache, logits_NV = prefill(policy.model, prompts, bucket)
-    first = list(range(len(prompts)))  # row of each prompt's first node in the level
-    path_N = torch.zeros(len(prompts), dtype=torch.float64)
-    limit = max(len(levels) for levels in tries)
-    for depth in range(limit):
-        here = [levels[depth] if depth < len(levels) else _NOTHING for levels in tries]
-        if depth > 0:
-            parents = [first[p] + parent for p, level in enumerate(here) for parent in level.parents]
-            tokens = torch.tensor([token for level in here for token in level.tokens])
-            path_N = path_N[parents] + logprobs_NV[parents, tokens]
-            cache = cache.select(torch.tensor(list(padded_rows(parents)), device=device))
-            padded = torch.tensor(list(padded_rows(tokens.tolist())), device=device)
-            logits_NV = decode(policy.model, cache, padded)[: len(parents)]
-            first = np.cumsum([0, *(len(level.tokens) for level in here[:-1])]).tolist()
+    sums = np.zeros((len(group), max(member.texts for member in group), 3))
+    cache, logits_NV = prefill(policy.model, [member.prompt for member in group], bucket)
+    logprobs_NV = sampled_logprobs(logits_NV, sampling).cpu()
+    path_N = torch.zeros(len(group), dtype=torch.float64)
+    first = list(range(len(group)))  # the row of each prompt's first node in the level
+    _add_endings(sums, [member.levels[0] for member in group], first, path_N[:, None] + logprobs_NV, path_N)
+    for depth in range(1, max(len(member.levels) for member in group)):
+        here = [member.levels[depth] if depth < len(member.levels) else _NOTHING for member in group]
+        parents = [row + parent for row, level in zip(first, here, strict=True) for parent in level.parents]
+        tokens = [token for level in here for token in level.tokens]
+        path_N = path_N[parents] + logprobs_NV[parents, tokens]
+        cache = cache.select(torch.tensor(list(padded_rows(parents)), device=cache.lengths.device))
+        padded_R = torch.tensor(list(padded_rows(tokens)), device=cache.lengths.device)
+        logits_NV = decode(policy.model, cache, padded_R)[: len(parents)]
         logprobs_NV = sampled_logprobs(logits_NV, sampling).cpu()
-        _add_endings(sums, here, first, path_N, logprobs_NV)
+        first = np.cumsum([0, *(len(level.tokens) for level in here[:-1])]).tolist()
+        _add_endings(sums, here, first, path_N[:, None] + logprobs_NV, path_N)
     return sums
 
 
 def _add_endings(
-    sums: NDArray[np.float64], here: list[Level], first: list[int], path_N: Tensor, logprobs_NV: Tensor
+    sums: NDArray[np.float64], here: list[Level], first: list[int], next_NV: Tensor, path_N: Tensor
 ) -> None:
-    rows, tokens, prompts, texts, canonical = [], [], [], [], []
-    for prompt, level in enumerate(here):
-        for node, token, text, is_canonical in level.endings:
-            rows.append(first[prompt] + node)
-            tokens.append(token)
-            prompts.append(prompt)
-            texts.append(text)
-            canonical.append(is_canonical)
-    if not rows:
+    """Add what ends at this level: next_NV holds log P(path, then token), path_N log P(path)."""
+    found = [
+        (first[prompt] + node, token, prompt, text, canonical)
+        for prompt, level in enumerate(here)
+        for node, token, text, canonical in level.endings
+    ]
+    if not found:
         return
-    token_E = torch.tensor(tokens)
-    last_E = torch.where(token_E < 0, 0.0, logprobs_NV[rows, token_E.clamp(min=0)])
-    probability_E = (path_N[rows] + last_E).exp().numpy()
-    np.add.at(sums[..., 0], (prompts, texts), probability_E)
-    np.add.at(sums[..., 1], (prompts, texts), probability_E * np.array(canonical))
-    np.add.at(sums[..., 2], (prompts, texts), probability_E * (token_E.numpy() < 0))
+    row_E, token_E, prompt_E, text_E, canonical_E = np.array(found, dtype=np.int64).T
+    by_limit_E = token_E < 0
+    log_E = np.where(by_limit_E, path_N.numpy()[row_E], next_NV.numpy()[row_E, token_E])
+    probability_E = np.exp(log_E)
+    for column, share_E in enumerate((1, canonical_E, by_limit_E)):
+        np.add.at(sums[..., column], (prompt_E, text_E), probability_E * share_E)
 
 
 _NOTHING = Level([], [], [])

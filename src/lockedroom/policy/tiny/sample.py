@@ -158,9 +158,9 @@ class _Wave:
             if len(live) == 0:
                 break
             needed = len(live) + (-len(live) % DECODE_ROWS)
-            if needed < len(cache.lengths_R):
+            if needed < len(cache.lengths):
                 place = cache.shrink(place, needed)
-            all_tokens_R = torch.full((len(cache.lengths_R),), END)
+            all_tokens_R = torch.full((len(cache.lengths),), END)
             all_tokens_R[place] = tokens_R
             logits_RV = decode(self.model, cache, all_tokens_R.to(device))[place.to(device)]
         return self._collect()
