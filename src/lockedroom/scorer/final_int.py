@@ -26,6 +26,9 @@ PREFIX = "Final: "
 LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 WHITESPACE = " \t\x1f\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 
+# Up to here one regex search is quicker than one search per line break; beyond, those run at memory speed.
+SHORT = 100
+
 # Name, outcome, the message in every record, and the meaning. "The rest" is what follows the prefix "Final: ".
 _TABLE = (
     ("unjudgeable_answer", Outcome.MALFORMED, "the expected answer is not an integer",
@@ -130,11 +133,17 @@ def score(example: Example, completion: str) -> Score:
     return _MALFORMED[_malformed_code(body)]
 
 
+def _holds_line_break(body: str) -> bool:
+    if len(body) < SHORT:
+        return _any_line_break(body) is not None
+    return any(map(body.__contains__, LINE_BREAKS))
+
+
 def _malformed_code(body: str) -> str:
     """Return the first code that fits a body outside the language (the completion less one newline at its end)."""
     if not body:
         return "empty"
-    if _any_line_break(body):
+    if _holds_line_break(body):
         return "not_single_line"
     if not body.startswith(PREFIX):
         return "missing_prefix"

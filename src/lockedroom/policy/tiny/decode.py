@@ -32,8 +32,8 @@ SLOT_STEP = 8  # key slots are allocated this many at a time
 class Cache(msgspec.Struct):
     """Keys [L, R, H, D, K] and values [L, R, H, K, D] of R rows at one depth.
 
-    mask [R, K] is 0 where a slot may be read, else −∞; `lengths` [R] are true prompt lengths; the completion's slots begin at
-    `bucket`, and `depth` tokens of it are held.
+    mask [R, K] is 0 where a slot may be read, else −∞. `lengths` [R] are true prompt lengths. The completion's slots begin
+    at `bucket`, and `depth` tokens of it are held.
     """
 
     keys: Tensor
@@ -54,12 +54,12 @@ class Cache(msgspec.Struct):
             self.depth,
         )
 
-    def shrink(self, live_L: Tensor, rows: int) -> Tensor:
-        """Keep `rows` rows, moving those of `live_L` that stand beyond into dead places; return where each one is now."""
+    def shrink(self, live_N: Tensor, rows: int) -> Tensor:
+        """Keep `rows` rows, moving those of `live_N` that stand beyond into dead places; return where each one is now."""
         free_R = torch.ones(len(self.lengths), dtype=torch.bool)
-        free_R[live_L] = False
-        beyond_L = live_L >= rows
-        moved = live_L[beyond_L]
+        free_R[live_N] = False
+        beyond_N = live_N >= rows
+        moved = live_N[beyond_N]
         free = free_R[:rows].nonzero()[: len(moved), 0]
         self.keys[:, free] = self.keys[:, moved]
         self.values[:, free] = self.values[:, moved]
@@ -67,7 +67,7 @@ class Cache(msgspec.Struct):
         self.lengths[free] = self.lengths[moved]
         self.keys, self.values = self.keys[:, :rows], self.values[:, :rows]
         self.mask, self.lengths = self.mask[:rows], self.lengths[:rows]
-        return live_L.masked_scatter(beyond_L, free)
+        return live_N.masked_scatter(beyond_N, free)
 
     def reserve(self, slots: int) -> None:
         """Make room for at least `slots` key slots, in whole steps of SLOT_STEP."""
@@ -124,43 +124,38 @@ def _prefill_block(model: TinyModel, prompts: Sequence[tuple[int, ...]], bucket:
 
 @torch.inference_mode()
 def decode(model: TinyModel, cache: Cache, tokens_R: Tensor) -> Tensor:
-    """Append one token to every row of the cache and return logits_RV for the next one. R is a multiple of DECODE_ROWS."""
+    """Append one token to every row of the cache and return logits_RV for the next; R is a multiple of DECODE_ROWS."""
     slot = cache.bucket + cache.depth
     cache.reserve(slot + 1)
     cache.mask[:, slot] = 0
     # A row that has finished is still computed until the batch shrinks; its positions must not run off the table.
     positions_R = (cache.lengths + cache.depth).clamp(max=model.config.context - 1)
-    logits = [
-        _decode_block(
-            model, cache, slice(i, i + DECODE_ROWS), tokens_R[i : i + DECODE_ROWS], positions_R[i : i + DECODE_ROWS]
-        )
-        for i in range(0, len(tokens_R), DECODE_ROWS)
-    ]
-    cache.depth += 1
-    return torch.cat(logits)
-
-
-def _decode_block(model: TinyModel, cache: Cache, rows: slice, tokens_R: Tensor, positions_R: Tensor) -> Tensor:
     x_RC = model.embed(tokens_R, positions_R)
-    mask_R1K = cache.mask[rows, None]
-    slot = cache.bucket + cache.depth
+    blocks = [slice(i, i + DECODE_ROWS) for i in range(0, len(tokens_R), DECODE_ROWS)]
+    logits_RV = torch.cat([_decode_block(model, cache, rows, x_RC[rows]) for rows in blocks])
+    cache.depth += 1
+    return logits_RV
+
+
+def _decode_block(model: TinyModel, cache: Cache, rows: slice, x_RC: Tensor) -> Tensor:
     for layer, block in enumerate(model.blocks()):
-        x_RC = x_RC + _attend(block, x_RC, cache.keys[layer, rows], cache.values[layer, rows], mask_R1K, slot)
+        x_RC = x_RC + _attend(block, cache, layer, rows, x_RC)
         x_RC = x_RC + block.feed_forward(x_RC)
     return model.unembed(x_RC)
 
 
-def _attend(block: Block, x_RC: Tensor, keys_RHDK: Tensor, values_RHKD: Tensor, mask_R1K: Tensor, slot: int) -> Tensor:
+def _attend(block: Block, cache: Cache, layer: int, rows: slice, x_RC: Tensor) -> Tensor:
     """Attend from one new token a row. Sums of products: a batched matrix product of such thin matrices is slower."""
-    R, C = x_RC.shape
-    q_RHD, k_RHD, v_RHD = block.attn_in(block.ln_1(x_RC)).view(R, 3, block.heads, -1).unbind(1)
+    keys_RHDK, values_RHKD = cache.keys[layer, rows], cache.values[layer, rows]
+    q_RHD, k_RHD, v_RHD = block.attn_in(block.ln_1(x_RC)).view(len(x_RC), 3, block.heads, -1).unbind(1)
+    slot = cache.bucket + cache.depth
     keys_RHDK[..., slot] = k_RHD
     values_RHKD[:, :, slot] = v_RHD
     scale = q_RHD.shape[-1] ** -0.5
-    scores_RHK = ((q_RHD * scale)[..., None] * keys_RHDK).sum(2) + mask_R1K
+    scores_RHK = ((q_RHD * scale)[..., None] * keys_RHDK).sum(2) + cache.mask[rows, None]
     mixed_RHD = (torch.softmax(scores_RHK, -1)[..., None] * values_RHKD).sum(2)
-    out: Tensor = block.attn_out(mixed_RHD.reshape(R, C))
-    return out
+    out_RC: Tensor = block.attn_out(mixed_RHD.reshape(x_RC.shape))
+    return out_RC
 
 
 def padded_rows(rows: Sequence[int]) -> Iterator[int]:
