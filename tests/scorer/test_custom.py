@@ -10,6 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkContext, SpawnContext
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,7 @@ def write(tmp_path: Path) -> Write:
 @pytest.fixture
 def no_orphans(token: str) -> Iterator[None]:
     yield
-    assert marked(token) == []
+    assert wait_until_gone(token) == []
 
 
 def marked(token: str) -> list[int]:
@@ -495,14 +496,20 @@ def test_an_interrupted_batch_does_not_run_on_behind_the_next(write: Write) -> N
         assert parsed(scorer.score(examples(1)[0], "two")) == "two"
 
 
-def _score_in_worker(path: str) -> None:
+def _score_in_worker(path: str, token: str) -> None:
+    os.environ["LOCKEDROOM_TEST_TOKEN"] = token
     with IsolatedScorer(path) as scorer:
         assert parsed(scorer.score(examples(1)[0], "inside")) == "inside"
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-def test_it_works_inside_a_worker_process(write: Write, method: str, token: str) -> None:
-    process = multiprocessing.get_context(method).Process(target=_score_in_worker, args=(str(write(PLAIN)),))
+FORK, SPAWN = multiprocessing.get_context("fork"), multiprocessing.get_context("spawn")
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12, when the test runner has threads
+@pytest.mark.parametrize("context", [FORK, SPAWN], ids=["fork", "spawn"])
+def test_it_works_inside_a_worker_process(write: Write, context: ForkContext | SpawnContext) -> None:
+    token = uuid.uuid4().hex
+    process = context.Process(target=_score_in_worker, args=(str(write(PLAIN)), token))
     process.start()
     process.join(30)
 
@@ -510,9 +517,10 @@ def test_it_works_inside_a_worker_process(write: Write, method: str, token: str)
     assert wait_until_gone(token) == []
 
 
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # as above
 def test_a_forked_copy_leaves_the_original_alone(write: Write) -> None:
     with IsolatedScorer(str(write(PLAIN))) as scorer:
-        process = multiprocessing.get_context("fork").Process(target=scorer.close)
+        process = FORK.Process(target=scorer.close)
         process.start()
         process.join(30)
 
