@@ -68,16 +68,26 @@ def find_records(run: Path, wanted: Wanted, show: int) -> list[tuple[Example, Re
 
 
 def code_of(record: Record) -> str:
+    """Return the code of a record, of a score or of a failure."""
     result = record.result
     return result.details.code if isinstance(result, Score) else result.code.value
+
+
+def _names(record: Record) -> tuple[str, str]:
+    """A record's code alone, and with its outcome, as the summary names a code that came with several outcomes."""
+    result = record.result
+    return (
+        code_of(record),
+        f"{code_of(record)} ({result.details.outcome.value if isinstance(result, Score) else 'failure'})",
+    )
 
 
 def _first_of_each(pairs: Iterator[tuple[Example, Record]], quota: dict[str, int]) -> list[tuple[Example, Record]]:
     found: dict[str, list[tuple[Example, Record]]] = {name: [] for name in quota}
     missing = Counter(quota)
     for pair in pairs:
-        name = code_of(pair[1])
-        if missing.get(name, 0):
+        name = next((name for name in _names(pair[1]) if missing.get(name, 0)), None)
+        if name is not None:
             found[name].append(pair)
             missing[name] -= 1
             if not any(missing.values()):
@@ -94,7 +104,7 @@ def _of_ids(
     for pair in pairs:
         if pair[0].id in left:
             remaining -= 1
-            matches = wanted.code is None or code_of(pair[1]) == wanted.code
+            matches = wanted.code is None or wanted.code in _names(pair[1])
             if matches and not (wanted.failures and isinstance(pair[1].result, Score)):
                 found.append(pair)
             if remaining == 0:

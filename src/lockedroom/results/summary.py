@@ -7,6 +7,7 @@ example, a rate when nothing could be scored) is absent, never NaN or 0.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from fractions import Fraction
 
 import msgspec
@@ -218,15 +219,18 @@ def _variance(moments: _Moments, draws: int) -> Variance | None:
 
 
 def _code_counts(tally: Tally, scored: int, confidence: float) -> list[CodeCount]:
-    ordered = sorted(tally.codes.items(), key=lambda item: (-item[1].count, item[0]))
-    sizes = [_effective_n(code, tally.passes, scored) for _, code in ordered]
-    shares = [code.count / scored for _, code in ordered]
+    ordered = sorted(tally.codes.values(), key=lambda code: (-code.count, code.code, code.outcome.value))
+    uses = Counter(code.code for code in ordered)
+    sizes = [_effective_n(code, tally.passes, scored) for code in ordered]
+    shares = [code.count / scored for code in ordered]
     return [
-        CodeCount(name, code.outcome, code.count, share, interval.low, interval.high, code.shown)
-        for (name, code), share, interval in zip(
-            ordered, shares, holm_wilson_effective(shares, sizes, confidence), strict=True
-        )
+        CodeCount(_name(code, uses), code.outcome, code.count, share, interval.low, interval.high, code.shown)
+        for code, share, interval in zip(ordered, shares, holm_wilson_effective(shares, sizes, confidence), strict=True)
     ]
+
+
+def _name(code: CodeTally, uses: Counter[str]) -> str:
+    return code.code if uses[code.code] == 1 else f"{code.code} ({code.outcome.value})"
 
 
 def _effective_n(code: CodeTally, passes: dict[int, dict[int, int]], scored: int) -> float:

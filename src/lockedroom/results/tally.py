@@ -11,15 +11,16 @@ from collections.abc import Sequence
 
 import msgspec
 
-from lockedroom.records import Completion, Example, Failure, FinishReason, Outcome, Record, Score, ScorerSpec
+from lockedroom.records import Completion, Details, Example, Failure, FinishReason, Outcome, Record, Score, ScorerSpec
 from lockedroom.stats.exact_sum import ExactSum
 
 SHOWN_PER_CODE = 3
 
 
 class CodeTally(msgspec.Struct):
-    """How often a code came. With c of an example's n scored draws: `squares` sums c², `products` sums c·n."""
+    """How often a code came with an outcome. With c of an example's n scored draws: `squares` sums c², `products` sums c·n."""
 
+    code: str
     outcome: Outcome
     count: int = 0
     squares: int = 0
@@ -100,18 +101,16 @@ class Tally(msgspec.Struct):
         """Count `examples` examples whose draws got these codes, in this order."""
         correct = 0
         for code in set(pattern):
+            first = records[codes.index(code)].result
+            assert isinstance(first, Score)
+            tally = self.codes.setdefault(_key(first.details), CodeTally(code, first.details.outcome, shown=[]))
             times = pattern.count(code)
-            if code not in self.codes:
-                first = records[codes.index(code)].result
-                assert isinstance(first, Score)
-                self.codes[code] = CodeTally(first.details.outcome, shown=[])
-            tally = self.codes[code]
             tally.count += times * examples
             tally.squares += times * times * examples
             tally.products += times * self.draws * examples
             correct += times * (tally.outcome is Outcome.CORRECT)
             if len(tally.shown) < SHOWN_PER_CODE:
-                self._show(code, records)
+                _show(tally, records)
         histogram = self.passes.setdefault(self.draws, {})
         histogram[correct] = histogram.get(correct, 0) + examples
 
@@ -139,27 +138,15 @@ class Tally(msgspec.Struct):
     def _note_failure(self, record: Record) -> str:
         assert isinstance(record.result, Failure)
         name = record.result.code.value
-        _note(self.failures.setdefault(name, CodeTally(Outcome.MALFORMED, shown=[])), record)
+        _note(self.failures.setdefault(name, CodeTally(name, Outcome.MALFORMED, shown=[])), record)
         return name
 
     def _note_code(self, record: Record) -> str:
         assert isinstance(record.result, Score)
         details = record.result.details
-        known = self.codes.get(details.code)
-        # a scorer without a vocabulary may use one word for two outcomes
-        reused = known is not None and known.outcome is not details.outcome
-        name = f"{details.code} ({details.outcome.value})" if reused else details.code
-        _note(self.codes.setdefault(name, CodeTally(details.outcome, shown=[])), record)
-        return name
-
-    def _show(self, code: str, records: Sequence[Record]) -> None:
-        shown = self.codes[code].shown
-        for record in records:
-            if isinstance(record.result, Score) and record.result.details.code == code:
-                if (record.id, record.draw) not in shown:
-                    shown.append((record.id, record.draw))
-                if len(shown) == SHOWN_PER_CODE:
-                    return
+        key = _key(details)
+        _note(self.codes.setdefault(key, CodeTally(details.code, details.outcome, shown=[])), record)
+        return key
 
 
 def pair_with_examples(records: Sequence[Record], examples: Sequence[Example], draws: int) -> int | None:
@@ -171,10 +158,24 @@ def pair_with_examples(records: Sequence[Record], examples: Sequence[Example], d
     return min(len(expected), len(records))
 
 
+def _key(details: Details) -> str:
+    """A scorer without a vocabulary may use one word for two outcomes, so a code alone is no key."""
+    return f"{details.outcome.value}:{details.code}"
+
+
 def _note(tally: CodeTally, record: Record) -> None:
     tally.count += 1
     if len(tally.shown) < SHOWN_PER_CODE:
         tally.shown.append((record.id, record.draw))
+
+
+def _show(tally: CodeTally, records: Sequence[Record]) -> None:
+    for record in records:
+        if isinstance(record.result, Score) and record.result.details.code == tally.code:
+            if (record.id, record.draw) not in tally.shown:
+                tally.shown.append((record.id, record.draw))
+            if len(tally.shown) == SHOWN_PER_CODE:
+                return
 
 
 def _reward_is_outcome(spec: ScorerSpec) -> bool:
@@ -207,7 +208,7 @@ def _merge_histogram(mine: dict[int, dict[int, int]], theirs: dict[int, dict[int
 
 def _merge_codes(mine: dict[str, CodeTally], theirs: dict[str, CodeTally]) -> None:
     for code, tally in theirs.items():
-        own = mine.setdefault(code, CodeTally(tally.outcome, shown=[]))
+        own = mine.setdefault(code, CodeTally(tally.code, tally.outcome, shown=[]))
         own.count += tally.count
         own.squares += tally.squares
         own.products += tally.products
