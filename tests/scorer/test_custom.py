@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import pytest
 
 from lockedroom.errors import BadInput
 from lockedroom.records import Code, Example, Failure, FailureCode, Outcome, Score, ScorerSpec
+from lockedroom.scorer import final_int
 from lockedroom.scorer.custom import IsolatedScorer
 
 HOSTILE = Path(__file__).parent / "hostile"
@@ -206,8 +209,6 @@ def test_any_text_reaches_the_scorer_and_comes_back(write: Write, completion: st
         "    digest = hashlib.sha256(completion.encode('utf-8', 'surrogatepass')).hexdigest()\n"
         "    return {'reward': 1, 'details': {'parsed': completion[:9], 'digest': digest}}\n"
     )
-    import hashlib
-
     with IsolatedScorer(str(path)) as scorer:
         results = scorer.score_batch(examples(3), ["one", completion, "three"])
 
@@ -280,8 +281,6 @@ def test_without_spec_the_file_names_the_scorer_and_any_reward_is_allowed(write:
 
 
 def test_a_built_in_scorer_judges_the_same_when_isolated() -> None:
-    from lockedroom.scorer import final_int
-
     texts = ["Final: 7", "Final: 07", "7", "", "Final: 8\n"]
     rows = [Example(id=str(i), prompt="p", expected_answer=7) for i in range(len(texts))]
     with IsolatedScorer(final_int.__file__) as scorer:
@@ -429,6 +428,7 @@ def test_the_scorer_process_loads_no_numeric_library(write: Write) -> None:
 OWNER = """
 import sys
 from lockedroom import Example
+from lockedroom.scorer import final_int
 from lockedroom.scorer.custom import IsolatedScorer
 scorer = IsolatedScorer(sys.argv[1], timeout_s=60)
 print("ready", flush=True)
@@ -526,3 +526,21 @@ def test_a_forked_copy_leaves_the_original_alone(write: Write) -> None:
 
         assert process.exitcode == 0
         assert parsed(scorer.score(examples(1)[0], "still here")) == "still here"
+
+
+# --- the docs page ----------------------------------------------------------------------------------------------------
+
+
+def test_the_code_of_the_docs_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                        capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    page = Path(__file__).parents[2] / "docs" / "writing-a-scorer.md"
+    smallest, declared, use = re.findall(r"^```python\n(.*?)^```$", page.read_text(), re.DOTALL | re.MULTILINE)
+    monkeypatch.chdir(tmp_path)
+    for source in (smallest, declared):
+        (tmp_path / "tail.py").write_text(source)
+        exec(use, {})
+        assert capsys.readouterr().out == "[1.0, 0.0]\n"
+
+    with IsolatedScorer("tail.py") as scorer:
+        assert scorer.spec.name == "tail"
+        assert scorer.first_refused(["7", 7]) == 1

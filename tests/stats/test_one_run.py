@@ -60,6 +60,16 @@ def test_balanced_standard_error_is_the_cluster_robust_one(rows: list[list[float
     assert found.variance_within == pytest.approx(table.var(axis=1, ddof=1).mean(), abs=1e-12)
 
 
+@given(st.lists(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=6), min_size=1, max_size=6))
+def test_binary_shortcut_gives_the_bits_of_the_general_path(rows: list[list[float]]) -> None:
+    """Half of every reward is not binary, and halving is exact."""
+    binary, halved = summed([(row, 0) for row in rows]), summed([([x / 2 for x in row], 0) for row in rows])
+    assert binary.sum_q.value() == 2 * halved.sum_q.value()
+    assert binary.sum_q_squared.value() == 4 * halved.sum_q_squared.value()
+    assert binary.sum_variance.value() == 4 * halved.sum_variance.value()
+    assert binary.sum_reward.value() == 2 * halved.sum_reward.value()
+
+
 def test_times_adds_as_many_examples() -> None:
     once, often = RunSums(), RunSums()
     once.add_example([0.5, 1.0], failures=1, times=3)

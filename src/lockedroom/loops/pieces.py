@@ -26,7 +26,7 @@ from lockedroom.policy.recorded import RecordedPolicy
 from lockedroom.records import Example, Record
 from lockedroom.results.run_folder import EXAMPLES, writing
 from lockedroom.results.tally import Tally
-from lockedroom.stats.exact_sum import ExactSum
+from lockedroom.stats.one_run import RunState, RunSums
 
 FOLDER = "pieces"
 LONGEST_PIECE = 2048
@@ -190,15 +190,15 @@ def _kept_records(path: Path, draws: int) -> list[Record]:
     return rows[: len(rows) // draws * draws]
 
 
-def _encode_sum(value: Any) -> str:
-    if isinstance(value, ExactSum):
-        return value.to_text()
+def _encode_sum(value: Any) -> RunState:
+    if isinstance(value, RunSums):
+        return value.state()
     raise TypeError(f"cannot encode {type(value)}")
 
 
 def _decode_sum(wanted: type, value: Any) -> Any:
-    if wanted is ExactSum:
-        return ExactSum.from_text(value)
+    if wanted is RunSums:
+        return RunSums.from_state(msgspec.convert(value, RunState, strict=False))
     raise TypeError(f"cannot decode {wanted}")
 
 

@@ -58,7 +58,8 @@ def _estimate(name: str, estimate: Estimate) -> tuple[str, ...]:
     error = "none: no spread" if estimate.degenerate else "undefined"
     if estimate.standard_error is not None:
         error = f"{estimate.standard_error:.4f}"
-    return (name, f"{estimate.value:.4f}", interval, error, estimate.method)
+    how = "t over" if estimate.method == "t" else f"{estimate.method} over"
+    return (name, f"{estimate.value:.4f}", interval, error, f"{how} {estimate.examples:,} examples")
 
 
 def _remarks(summary: Summary) -> list[str]:
@@ -74,11 +75,11 @@ def _remarks(summary: Summary) -> list[str]:
     if three is None:
         lines.append(f"- Failures: none, all {summary.attempts:,} attempts were judged.")
     else:
-        scored = "undefined" if three.scored_only is None else f"{three.scored_only:.4f}"
+        scored = "undefined" if three.mean_scored is None else f"{three.mean_scored:.4f}"
         causes = ", ".join(f"{failure.count:,} {failure.code}" for failure in summary.failures)
         lines.append(f"- Failures: {summary.failed:,} of {summary.attempts:,} attempts could not be judged ({causes}).")
         lines.append(
-            f"  Mean reward {scored} over the judged, {three.failures_as_zero:.4f} with failures as 0, "
+            f"  Mean reward {scored} over the judged, {three.mean_failures_as_zero:.4f} with failures as 0, "
             f"and anything in [{three.lowest:.4f}, {three.highest:.4f}] if they could be judged."
         )
         if summary.examples_without_score:

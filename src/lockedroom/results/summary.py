@@ -6,7 +6,6 @@ example, a rate when nothing could be scored) is absent, never NaN or 0.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from fractions import Fraction
 
@@ -14,8 +13,8 @@ import msgspec
 
 from lockedroom.records import Outcome, ScorerSpec
 from lockedroom.results.tally import CodeTally, Tally
-from lockedroom.stats.exact_sum import UNIT_EXPONENT, ExactSum
-from lockedroom.stats.intervals import holm_wilson_effective, mean_t_interval, wilson
+from lockedroom.stats.intervals import holm_wilson, holm_wilson_effective
+from lockedroom.stats.one_run import RunEstimate, RunSums, WithFailures, estimate_run, with_failures
 
 FORMAT = "lockedroom.summary/1"
 NO_VOCABULARY = "the scorer declares no codes: a result without code or outcome counts as correct when its reward is 1, else as wrong"
@@ -34,18 +33,6 @@ class Estimate(msgspec.Struct, frozen=True):
     method: str
     examples: int
     degenerate: bool
-
-
-class WithFailures(msgspec.Struct, frozen=True):
-    """The mean reward, read three ways when some attempts could not be judged.
-
-    Over the scored attempts; with failures as 0; and the bounds if every failure were the worst or the best reward.
-    """
-
-    scored_only: float | None
-    failures_as_zero: float
-    lowest: float
-    highest: float
 
 
 class Variance(msgspec.Struct, frozen=True):
@@ -96,38 +83,16 @@ class Summary(msgspec.Struct, frozen=True):
     notes: list[str]
 
 
-class _Moments(msgspec.Struct):
-    """Exact moments of the examples' means q: their number, Σq, Σq², and Σ of within-example variances."""
-
-    examples: int = 0
-    q: Fraction = Fraction(0)
-    q_squared: Fraction = Fraction(0)
-    within: Fraction = Fraction(0)
-    with_variance: int = 0
-
-    def add_rates(self, histogram: dict[int, dict[int, int]], sign: int) -> None:
-        for scored, row in histogram.items():
-            for correct, count in row.items():
-                if scored:
-                    rate, times = Fraction(correct, scored), sign * count
-                    self.examples += times
-                    self.q += rate * times
-                    self.q_squared += rate * rate * times
-                    if scored > 1:
-                        self.with_variance += times
-                        self.within += Fraction(correct * (scored - correct), scored * (scored - 1)) * times
-
-
 def summarise(tally: Tally, spec: ScorerSpec, confidence: float = 0.95) -> Summary:
     """Return every number of a run; the same tally always gives the same bytes."""
     attempts = tally.examples * tally.draws
+    passes = RunSums()
+    _add_rates(passes, tally.passes, tally.draws, without={})
+    rewards = _reward_sums(tally)
     scored = sum(code.count for code in tally.codes.values())
-    passes = _Moments()
-    passes.add_rates(tally.passes, 1)
-    rewards = _reward_moments(tally)
-    correct = sum(code.count for code in tally.codes.values() if code.outcome is Outcome.CORRECT)
-    binary = tally.graded.examples == 0
-    pass_rate = _estimate(passes, tally.draws, confidence, correct=correct)
+    reward_range = spec.reward_range if spec.codes else None
+    pass_rate = estimate_run(passes, confidence)
+    mean_reward = estimate_run(rewards, confidence, reward_range=reward_range)
     return Summary(
         format=FORMAT,
         confidence=confidence,
@@ -137,10 +102,10 @@ def summarise(tally: Tally, spec: ScorerSpec, confidence: float = 0.95) -> Summa
         scored=scored,
         failed=attempts - scored,
         examples_without_score=tally.passes.get(0, {}).get(0, 0),
-        pass_rate=pass_rate,
-        mean_reward=pass_rate if binary else _estimate(rewards, tally.draws, confidence, correct=None),
-        with_failures=_with_failures(tally, rewards, spec, attempts, scored) if scored < attempts else None,
-        variance=_variance(rewards, tally.draws),
+        pass_rate=_estimate(pass_rate),
+        mean_reward=_estimate(mean_reward if tally.graded_passes else pass_rate),
+        with_failures=with_failures(rewards, reward_range=spec.reward_range) if scored < attempts else None,
+        variance=_variance(mean_reward),
         finish_reason_known=tally.finish_known,
         truncated=tally.truncated,
         codes=_code_counts(tally, scored, confidence),
@@ -152,80 +117,58 @@ def summarise(tally: Tally, spec: ScorerSpec, confidence: float = 0.95) -> Summa
     )
 
 
-def _reward_moments(tally: Tally) -> _Moments:
-    moments = _Moments()
-    moments.add_rates(tally.passes, 1)
-    moments.add_rates(tally.graded_passes, -1)
-    graded = tally.graded
-    moments.examples += graded.examples
-    moments.q += _fraction(graded.q)
-    moments.q_squared += _fraction(graded.q_squared)
-    moments.within += _fraction(graded.within)
-    moments.with_variance += graded.with_variance
-    return moments
+def _add_rates(
+    sums: RunSums, histogram: dict[int, dict[int, int]], draws: int, *, without: dict[int, dict[int, int]]
+) -> None:
+    for scored, row in histogram.items():
+        for correct, count in row.items():
+            times = count - without.get(scored, {}).get(correct, 0)
+            if times:
+                sums.add_example([1.0] * correct + [0.0] * (scored - correct), failures=draws - scored, times=times)
 
 
-def _estimate(moments: _Moments, draws: int, confidence: float, *, correct: int | None) -> Estimate | None:
-    """Mean over examples. With one binary draw each: Wilson; otherwise Student's t over the examples' means."""
-    m = moments.examples
-    if m == 0:
+def _reward_sums(tally: Tally) -> RunSums:
+    """The rewards of all examples: those that are 1 or 0 with the outcome from the histogram, the others as summed."""
+    sums = RunSums()
+    _add_rates(sums, tally.passes, tally.draws, without=tally.graded_passes)
+    sums.merge(tally.graded)
+    return sums
+
+
+def _estimate(found: RunEstimate | None) -> Estimate | None:
+    if found is None:
         return None
-    mean = moments.q / m
-    squares = moments.q_squared - moments.q * mean  # Σ(q - mean)², exact
-    degenerate = squares == 0
-    error = math.sqrt(squares / (m - 1) / m) if m > 1 and not degenerate else None
-    if correct is not None and draws == 1:
-        interval, method = wilson(correct, m, confidence), "Wilson"
-    elif correct is not None and degenerate and mean in (0, 1):
-        interval, method = wilson(int(mean * m), m, confidence), "Wilson over examples (every example agrees)"
-    elif error is None:
-        return Estimate(float(mean), None, None, None, "undefined", m, degenerate)
-    else:
-        interval, method = mean_t_interval(float(mean), error, m - 1, confidence), "Student's t over examples"
-    low, high = interval.low, interval.high
-    if correct is not None:
-        low, high = max(0.0, low), min(1.0, high)
-    return Estimate(float(mean), error, low, high, method, m, degenerate)
-
-
-def _with_failures(tally: Tally, rewards: _Moments, spec: ScorerSpec, attempts: int, scored: int) -> WithFailures:
-    plain = _correct(tally.passes) - _correct(tally.graded_passes)
-    total = Fraction(plain) + _fraction(tally.graded.rewards)
-    worst, best = (Fraction(bound) * (attempts - scored) for bound in spec.reward_range)
-    return WithFailures(
-        scored_only=float(rewards.q / rewards.examples) if rewards.examples else None,
-        failures_as_zero=float(total / attempts),
-        lowest=float((total + worst) / attempts),
-        highest=float((total + best) / attempts),
+    interval = found.interval
+    return Estimate(
+        value=found.mean,
+        standard_error=found.standard_error,
+        low=interval.low if interval else None,
+        high=interval.high if interval else None,
+        method=interval.method if interval else "undefined",
+        examples=found.examples,
+        degenerate=found.degenerate,
     )
 
 
-def _fraction(total: ExactSum) -> Fraction:
-    return Fraction(total.units(), 1 << UNIT_EXPONENT)
-
-
-def _correct(histogram: dict[int, dict[int, int]]) -> int:
-    return sum(correct * count for row in histogram.values() for correct, count in row.items())
-
-
-def _variance(moments: _Moments, draws: int) -> Variance | None:
-    """Var(q) contains the sampling noise: between = Var(q) - within/K (may be negative by chance; printed as it is)."""
-    if draws == 1 or moments.examples < 2 or moments.with_variance == 0:
+def _variance(found: RunEstimate | None) -> Variance | None:
+    if found is None or found.variance_within is None or found.variance_between is None:
         return None
-    m = moments.examples
-    observed = (moments.q_squared - moments.q * moments.q / m) / (m - 1)
-    within = moments.within / moments.with_variance
-    return Variance(within=float(within), between=float(observed - within / draws))
+    return Variance(within=found.variance_within, between=found.variance_between)
 
 
 def _code_counts(tally: Tally, scored: int, confidence: float) -> list[CodeCount]:
     ordered = sorted(tally.codes.values(), key=lambda code: (-code.count, code.code, code.outcome.value))
+    if not ordered:
+        return []
     uses = Counter(code.code for code in ordered)
-    sizes = [_effective_n(code, tally.passes, scored) for code in ordered]
-    shares = [code.count / scored for code in ordered]
+    if set(tally.passes) <= {0, 1}:
+        intervals = holm_wilson([code.count for code in ordered], scored, confidence)
+    else:
+        sizes = [_effective_n(code, tally.passes, scored) for code in ordered]
+        intervals = holm_wilson_effective([code.count / scored for code in ordered], sizes, confidence)
     return [
-        CodeCount(_name(code, uses), code.outcome, code.count, share, interval.low, interval.high, code.shown)
-        for code, share, interval in zip(ordered, shares, holm_wilson_effective(shares, sizes, confidence), strict=True)
+        CodeCount(_name(code, uses), code.outcome, code.count, code.count / scored, one.low, one.high, code.shown)
+        for code, one in zip(ordered, intervals, strict=True)
     ]
 
 
@@ -242,8 +185,6 @@ def _effective_n(code: CodeTally, passes: dict[int, dict[int, int]], scored: int
     m = sum(times for _, times in clusters)
     share = Fraction(code.count, scored)
     spread = code.squares - 2 * share * code.products + share * share * sum(n * n * times for n, times in clusters)
-    if all(n == 1 for n, _ in clusters):
-        return float(scored)
     if m < 2 or spread <= 0:
         return float(m)
     variance = spread * m / (m - 1) / scored**2

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from lockedroom.records import Completion, Details, Example, Failure, FinishReason, Outcome, Record, Score, ScorerSpec
-from lockedroom.stats.exact_sum import ExactSum
+from lockedroom.stats.one_run import RunSums
 
 SHOWN_PER_CODE = 3
 
@@ -28,20 +28,6 @@ class CodeTally(msgspec.Struct):
     shown: list[tuple[str, int]] = []
 
 
-class GradedSums(msgspec.Struct):
-    """Exact sums over the examples whose rewards are not simply 1 for correct and 0 otherwise.
-
-    `q` is an example's mean reward over its scored draws; `within` sums each example's sample variance over draws.
-    """
-
-    examples: int = 0
-    q: ExactSum = msgspec.field(default_factory=ExactSum)
-    q_squared: ExactSum = msgspec.field(default_factory=ExactSum)
-    within: ExactSum = msgspec.field(default_factory=ExactSum)
-    with_variance: int = 0
-    rewards: ExactSum = msgspec.field(default_factory=ExactSum)
-
-
 class Tally(msgspec.Struct):
     """Counts over whole examples. `passes[scored][correct]` is the number of examples with so many scored and correct
     draws; `graded_passes` is the part of it whose rewards went into `graded` instead of being 1 or 0 with the outcome."""
@@ -52,7 +38,7 @@ class Tally(msgspec.Struct):
     failures: dict[str, CodeTally] = {}
     passes: dict[int, dict[int, int]] = {}
     graded_passes: dict[int, dict[int, int]] = {}
-    graded: GradedSums = msgspec.field(default_factory=GradedSums)
+    graded: RunSums = msgspec.field(default_factory=RunSums)
     finish_known: int = 0
     truncated: int = 0
 
@@ -76,11 +62,7 @@ class Tally(msgspec.Struct):
         _merge_codes(self.failures, later.failures)
         _merge_histogram(self.passes, later.passes)
         _merge_histogram(self.graded_passes, later.graded_passes)
-        mine, theirs = self.graded, later.graded
-        mine.examples += theirs.examples
-        mine.with_variance += theirs.with_variance
-        for name in ("q", "q_squared", "within", "rewards"):
-            getattr(mine, name).merge(getattr(theirs, name))
+        self.graded.merge(later.graded)
 
     def _count_finish_reasons(self, records: Sequence[Record]) -> None:
         reasons = [record.completion.finish_reason for record in records if type(record.completion) is Completion]
@@ -132,8 +114,7 @@ class Tally(msgspec.Struct):
         if all(score.reward == flag for score, flag in zip(scores, flags, strict=True)):
             return
         _bump_histogram(self.graded_passes, len(flags), sum(flags))
-        self.graded.examples += 1
-        _add_graded(self.graded, [score.reward for score in scores])
+        self.graded.add_example([score.reward for score in scores], failures=self.draws - len(scores))
 
     def _note_failure(self, record: Record) -> str:
         assert isinstance(record.result, Failure)
@@ -181,17 +162,6 @@ def _show(tally: CodeTally, records: Sequence[Record]) -> None:
 def _reward_is_outcome(spec: ScorerSpec) -> bool:
     """Whether the scorer's own table fixes every reward to 1 for correct and 0 otherwise."""
     return bool(spec.codes) and all(code.reward == float(code.outcome is Outcome.CORRECT) for code in spec.codes)
-
-
-def _add_graded(sums: GradedSums, rewards: Sequence[float]) -> None:
-    mean = sum(rewards) / len(rewards)
-    sums.q.add(mean)
-    sums.q_squared.add(mean * mean)
-    for reward in rewards:
-        sums.rewards.add(reward)
-    if len(rewards) > 1:
-        sums.with_variance += 1
-        sums.within.add(sum((reward - mean) ** 2 for reward in rewards) / (len(rewards) - 1))
 
 
 def _bump_histogram(histogram: dict[int, dict[int, int]], scored: int, correct: int) -> None:

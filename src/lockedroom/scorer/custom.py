@@ -143,8 +143,6 @@ class IsolatedScorer:
             self._worker.end()
             self._channel.close()
 
-    # --- one chunk ----------------------------------------------------------------------------------------------------
-
     def _score_halves(self, examples: Sequence[Example], completions: Sequence[str]) -> list[Score | Failure]:
         half = len(completions) // 2
         first = self.score_batch(examples[:half], completions[:half])

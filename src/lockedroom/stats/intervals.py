@@ -132,9 +132,21 @@ def holm_wilson(counts: Sequence[int], n: int, confidence: float = 0.95) -> tupl
     The low end of the i-th largest count is the least of the Wilson low ends at level α/(k−j+1) over j <= i; high ends
     likewise from the smallest count up. One row gets the plain Wilson interval. Raises BadInput as `wilson` does.
     """
+    require_probability("confidence", confidence)
     for count in counts:
         require_count(count, n)
-    return holm_wilson_effective([count / n for count in counts], [float(n)] * len(counts), confidence)
+    k = len(counts)
+    lows, highs = [0.0] * k, [1.0] * k
+    least, greatest = 1.0, 0.0
+    ascending = sorted(range(k), key=lambda index: counts[index])
+    for step in range(k):
+        z = two_sided_z(1 - (1 - confidence) / (k - step))
+        small, large = ascending[step], ascending[k - 1 - step]
+        greatest = max(greatest, _wilson_ends(counts[small], n, z)[1])
+        least = min(least, _wilson_ends(counts[large], n, z)[0])
+        highs[small], lows[large] = greatest, least
+    method = "wilson" if k == 1 else f"wilson, holm over {k}"
+    return tuple(Interval(low, high, confidence, method) for low, high in zip(lows, highs, strict=True))
 
 
 def holm_wilson_effective(
@@ -144,20 +156,48 @@ def holm_wilson_effective(
 
     `effective_n[i]` is p(1-p)/SE² with the cluster-robust SE (Kish 1965, Survey Sampling, §8.2); the Wilson interval of
     an effective sample is the one Franco et al. (2019, J. Surv. Stat. Methodol. 7:334) recommend for clustered shares.
+    With unequal sizes the order of the shares is not the order of the tests, so the step-down is inverted by bisection.
     """
     require_probability("confidence", confidence)
     k = len(shares)
-    lows, highs = [0.0] * k, [1.0] * k
-    least, greatest = 1.0, 0.0
-    ascending = sorted(range(k), key=lambda index: shares[index])
-    for step in range(k):
-        z = two_sided_z(1 - (1 - confidence) / (k - step))
-        small, large = ascending[step], ascending[k - 1 - step]
-        greatest = max(greatest, _wilson_ends(shares[small] * effective_n[small], effective_n[small], z)[1])
-        least = min(least, _wilson_ends(shares[large] * effective_n[large], effective_n[large], z)[0])
-        highs[small], lows[large] = greatest, least
-    method = "wilson" if k == 1 else f"wilson, holm over {k}"
-    return tuple(Interval(low, high, confidence, method) for low, high in zip(lows, highs, strict=True))
+    limits = [two_sided_z(1 - (1 - confidence) / (k - step)) for step in range(k)]
+    method = "wilson, effective n" if k == 1 else f"wilson, effective n, holm over {k}"
+    misses = [1 - share for share in shares]
+    return tuple(
+        Interval(
+            _holm_low(shares, effective_n, limits, i), 1 - _holm_low(misses, effective_n, limits, i), confidence, method
+        )
+        for i in range(k)
+    )
+
+
+def _holm_low(shares: Sequence[float], sizes: Sequence[float], limits: Sequence[float], row: int) -> float:
+    """The largest threshold that Holm's step-down over all rows still claims `row` to exceed; 0 if there is none."""
+    low, high = 0.0, shares[row]
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _claimed_above(middle, shares, sizes, limits, row):
+            low = middle
+        else:
+            high = middle
+    return low if low > 1e-12 else 0.0
+
+
+def _claimed_above(
+    threshold: float, shares: Sequence[float], sizes: Sequence[float], limits: Sequence[float], row: int
+) -> bool:
+    if not 0 < threshold < 1:
+        return False
+    unit = math.sqrt(threshold * (1 - threshold))
+    scores = sorted(
+        ((share - threshold) * math.sqrt(n) / unit, i) for i, (share, n) in enumerate(zip(shares, sizes, strict=True))
+    )
+    for (score, i), limit in zip(reversed(scores), limits, strict=True):
+        if score < limit:
+            return False
+        if i == row:
+            return True
+    return False
 
 
 def require_probability(name: str, value: float) -> None:

@@ -101,10 +101,13 @@ class RunSums:
         self.sum_q.add(mean, times)
         self.sum_q_squared.add_product(mean, mean, times)
         self.sum_variance.add(variance, times)
+        self.examples_by_draws[draws] += times
+        if _is_binary(rewards):
+            self.sum_reward.add(1.0, times * rewards.count(1.0))
+            return
+        self.binary = False
         for reward in rewards:
             self.sum_reward.add(reward, times)
-        self.examples_by_draws[draws] += times
-        self.binary = self.binary and all(reward in (0.0, 1.0) for reward in rewards)
 
     def merge(self, other: RunSums) -> None:
         """Add all examples that `other` holds."""
@@ -228,11 +231,18 @@ def _mean_and_variance(rewards: Sequence[float]) -> tuple[float, float]:
     draws = len(rewards)
     if draws == 1:
         return float(rewards[0]), 0.0
+    if _is_binary(rewards):  # the common case: the same numbers, without big integers
+        ones = rewards.count(1.0)
+        return ones / draws, ones * (draws - ones) / (draws * (draws - 1))
     total, squares = ExactSum(), ExactSum()
     for reward in rewards:
         total.add(reward)
         squares.add_product(reward, reward)
     return ratio(total.units(), draws << UNIT_EXPONENT), exact_variance(total, squares, draws)
+
+
+def _is_binary(rewards: Sequence[float]) -> bool:
+    return rewards.count(0.0) + rewards.count(1.0) == len(rewards)
 
 
 def _mean_inverse_draws(sums: RunSums) -> float:

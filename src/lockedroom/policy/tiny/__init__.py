@@ -27,8 +27,9 @@ def load_tiny(variant: str | Path = "tiny", *, threads: int = 1) -> TinyPolicy:
     """
     try:
         from lockedroom.policy.tiny.policy import TinyPolicy
+
+        return TinyPolicy.load(variant, threads=threads)
     except ModuleNotFoundError as error:
-        if error.name not in ("torch", "safetensors"):
+        if error.name not in ("torch", "safetensors", "safetensors.numpy"):
             raise
         raise MissingExtra("the embedded model", "learn") from None
-    return TinyPolicy.load(variant, threads=threads)

@@ -24,9 +24,9 @@ FOLDER = Path(__file__).parent / "weights"
 
 # variant -> sha256 of its file, as `recipes/tiny.py` makes it (recipes/README.md says where and how it was made)
 SHIPPED = {
-    "tiny": "",
-    "tiny-weak": "",
-    "tiny-hedge": "",
+    "tiny": "9bb0a06a34a15efd834ca11f2b8695bef9e8f7145c6cc65a93f2d7415d5cc07d",
+    "tiny-weak": "dae6be42dfe5495bc14a83877323fdd12fbae3b1affce44a426df075a697e5ce",
+    "tiny-hedge": "f3b6d2a74366ce7e0470c19a1fba6560a4221861b758edf6a9263ac55e99be10",
 }
 
 

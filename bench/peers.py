@@ -1,0 +1,80 @@
+"""Records a CPU-second against math-verify and Inspect AI on the same completions, start-up included on both sides."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import data
+from measure import DATA, HERE, Cost, Figure, cpu, evaluate, interleave, ratio_of_cpu, run
+
+ENVIRONMENT = HERE / ".venv-peers"
+PINNED = ("math-verify==0.9.0", "inspect-ai==0.3.285")
+TARGETS = {"math-verify": 50.0, "inspect score": 100.0}
+
+
+def figures(*, quick: bool) -> list[Figure]:
+    python = _environment()
+    count = 1_000 if quick else 10_000
+    files = data.recorded(count)
+    log = _inspect_log(python, count, files)
+    costs = interleave(
+        {
+            "ours": lambda: evaluate(*files),
+            "math-verify": lambda: run((str(python), str(HERE / "peer_math_verify.py"), *map(str, files))),
+            "inspect score": lambda: _inspect_score(python, log),
+        },
+        rounds=3,
+    )
+    rows = []
+    for peer, target in TARGETS.items():
+        ratio = ratio_of_cpu(costs[peer], costs["ours"])
+        rows.append(
+            Figure(
+                "peers",
+                f"{count:,} completions against {peer} ({PINNED[peer == 'inspect score']}): records a CPU-second",
+                cpu(costs["ours"]),
+                cpu(costs[peer]),
+                f"{ratio:.0f}×",
+                f"≥ {target:g}×",
+                ratio >= target,
+            )
+        )
+    return rows
+
+
+def _environment() -> Path:
+    """Return the Python of the peers' environment, which is made when it is missing; `.complete` is written last."""
+    complete = ENVIRONMENT / ".complete"
+    python = ENVIRONMENT / "bin" / "python"
+    if not complete.exists() or complete.read_text() != " ".join(PINNED):
+        subprocess.run((sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)), check=True)
+        pip = (str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PINNED)
+        subprocess.run(pip, check=True)
+        complete.write_text(" ".join(PINNED))
+    return python
+
+
+def _inspect_log(python: Path, count: int, files: tuple[Path, Path]) -> Path:
+    """Return a finished log of these completions; making it takes Inspect more than a CPU-minute for 10 thousand."""
+    folder = DATA / f"inspect-logs-{count}"
+    if not folder.exists():
+        unfinished = folder.with_suffix(".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        run((str(python), str(HERE / "peer_inspect_log.py"), *map(str, files), str(unfinished)))
+        os.replace(unfinished, folder)
+    return next(folder.glob("*.eval"))
+
+
+def _inspect_score(python: Path, log: Path) -> Cost:
+    out = DATA / "inspect-rescored.eval"
+    out.unlink(missing_ok=True)
+    cost = run(
+        (str(python.parent / "inspect"), "score", str(log), "--scorer", "match", "--action", "overwrite")
+        + ("--display", "none", "--output-file", str(out))
+    )
+    assert out.exists(), "inspect score wrote nothing"
+    return cost
