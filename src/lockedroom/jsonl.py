@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, NoReturn, TypeVar
@@ -25,7 +26,6 @@ BLOCK_BYTES = 64 * 1024
 LONGEST_INT_DIGITS = 4300
 
 _AT_FIELD = re.compile(r"^(?P<what>.*?)(?: - at `\$(?:\[\d+\])?\.?(?P<field>.*)`)?$", re.DOTALL)
-_ROW_END = re.compile(rb"\}\r?\n\{")  # inside an object a comma would have to stand there
 _encoder = msgspec.json.Encoder()
 
 
@@ -91,8 +91,10 @@ def encode_lines(rows: Sequence[Any]) -> bytes:
 
 
 def open_for_reading(path: Path) -> BinaryIO:
-    """Open a file for reading bytes; a missing file or a folder is BadInput, not an OSError."""
+    """Open a file for reading bytes; a missing file, a folder or a pipe is BadInput, not an OSError."""
     try:
+        if stat.S_ISFIFO(path.stat().st_mode):
+            raise BadInput(f"{path}: this is a pipe, which can be read only once; save it as a file first")
         return open(path, "rb")
     except FileNotFoundError:
         raise BadInput(f"{path}: no such file; check the path") from None
@@ -124,14 +126,17 @@ def _decode_block(decoder: msgspec.json.Decoder[T], raw: bytes) -> list[T] | Non
         rows: list[T] = decoder.decode_lines(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):  # ValidationError is a DecodeError
         return None
-    lines = raw.count(b"\n") + (not raw.endswith(b"\n"))
-    # As many objects as lines is not enough: two objects on one line make up for a blank line.
-    aligned = len(rows) == lines and len(_ROW_END.findall(raw)) == lines - 1
-    return rows if aligned else None
+    lines = _split(raw)
+    # As many objects as lines is not enough: two objects on one line make up for a blank line, or for an object that
+    # spans two. Then some line does not start with a brace, and the least line sorts before one.
+    return rows if len(rows) == len(lines) and min(lines) >= b"{" else None
 
 
 def _split(raw: bytes) -> list[bytes]:
-    return raw.split(b"\n")[:-1] if raw.endswith(b"\n") else raw.split(b"\n")
+    lines = raw.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    return lines
 
 
 def decode_line(path: Path, line: int, raw: bytes, decoder: msgspec.json.Decoder[T], row_type: type[T]) -> T:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 from lockedroom.records import Completion, Example, Failure, PolicySpec, Sampling, Score, ScorerSpec
@@ -41,3 +43,20 @@ class Scorer(Protocol):
     def score(self, example: Example, completion: str) -> Score | Failure:
         """Judge one completion. A scorer returns a Score; what runs it for us may return why it could not."""
         ...
+
+
+class BatchScorer(abc.ABC):
+    """A scorer that runs elsewhere and judges many completions at a time; nothing it does can raise here.
+
+    `source` is the file whose sha256 goes into the room.
+    """
+
+    source: Path
+
+    @abc.abstractmethod
+    def score_batch(self, examples: Sequence[Example], completions: Sequence[str]) -> list[Score | Failure]:
+        """Return one Score or Failure per pair, in order."""
+
+    @abc.abstractmethod
+    def first_refused(self, answers: Sequence[Any]) -> int | None:
+        """Return the position of the first answer that cannot be judged, or None."""

@@ -6,9 +6,14 @@ that is not plainly printable is shown as what it is, so that nothing moves the 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _NAMED = {"\n": "⏎", "\t": "⇥", "\r": "␍", "\0": "␀", "\x1b": "␛", "\x7f": "␡"}
+# The signs that stand for something else are shown by code point themselves, so that no two texts look alike.
+_TAKEN = frozenset((*_NAMED.values(), "⟨"))
+# Letters and symbols by category that have no ink: Hangul fillers, the blank Braille pattern, the null notehead.
+_BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")
 # Letters, marks that combine are shown by code point, numbers, punctuation, symbols; of the separators only the space.
 _SAFE_CATEGORIES = frozenset(
     ("Lu", "Ll", "Lt", "Lm", "Lo", "Nd", "Nl", "No", "Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sm", "Sc", "Sk", "So")
@@ -25,11 +30,21 @@ def visible(text: str, limit: int | None = None) -> str:
     return out if len(shown) == len(text) else f"{out} … (+{len(text) - len(shown):,} characters)"
 
 
+def ascii_json(encoded: bytes) -> str:
+    """Return JSON with everything outside printable ASCII escaped: the same values, and nothing a terminal obeys."""
+    return re.sub(r"[^ -~\n]", _json_escape, encoded.decode())
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    units = found[0].encode("utf-16-be")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
+
+
 def _visible_character(character: str) -> str:
     if character == " " or (character.isascii() and character.isprintable()):
         return character
     if character in _NAMED:
         return _NAMED[character]
-    if unicodedata.category(character) in _SAFE_CATEGORIES:
+    if unicodedata.category(character) in _SAFE_CATEGORIES and character not in _TAKEN | _BLANK:
         return character
     return f"⟨U+{ord(character):04X}⟩"

@@ -6,10 +6,9 @@ import itertools
 from collections.abc import Sequence
 
 from lockedroom.errors import BadInput
-from lockedroom.protocols import Policy, Scorer
+from lockedroom.protocols import BatchScorer, Policy, Scorer
 from lockedroom.records import Completion, Example, Failure, FailureCode, Record, Sampling, Score
 from lockedroom.scorer.builtin import BuiltinScorer
-from lockedroom.scorer.custom import IsolatedScorer
 from lockedroom.scorer.validate import rules_for, to_score
 from lockedroom.visible import visible
 
@@ -35,7 +34,7 @@ def judge(
     scorer: Scorer, examples: Sequence[Example], completions: Sequence[Completion | Failure]
 ) -> list[Score | Failure]:
     """Score each completion against its example. Whatever the scorer does, each gets a Score or a Failure."""
-    if isinstance(scorer, IsolatedScorer):
+    if isinstance(scorer, BatchScorer):
         return _judge_isolated(scorer, examples, completions)
     score = scorer.score
     if isinstance(scorer, BuiltinScorer):
@@ -59,7 +58,7 @@ def judge(
 
 
 def _judge_isolated(
-    scorer: IsolatedScorer, examples: Sequence[Example], completions: Sequence[Completion | Failure]
+    scorer: BatchScorer, examples: Sequence[Example], completions: Sequence[Completion | Failure]
 ) -> list[Score | Failure]:
     drawn = [i for i, completion in enumerate(completions) if isinstance(completion, Completion)]
     texts = [completion.text for completion in completions if isinstance(completion, Completion)]

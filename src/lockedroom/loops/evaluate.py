@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,15 +25,14 @@ from lockedroom.jsonl import encode_lines
 from lockedroom.loops.attempt import attempt
 from lockedroom.loops.configuration import EvaluateConfig, check_config, encode_config
 from lockedroom.loops.opening import Opened, open_named
-from lockedroom.loops.pieces import has_pieces, run_pieces
 from lockedroom.policy.recorded import RecordedPolicy
 from lockedroom.records import Example, Record, Sampling
 from lockedroom.results.rendering import render_summary
-from lockedroom.results.run_folder import RunFolder
+from lockedroom.results.run_folder import PIECES, RunFolder
 from lockedroom.results.summary import Summary, summarise
 from lockedroom.results.tally import Tally, pair_with_examples
 from lockedroom.safeguards import manifest as manifests
-from lockedroom.safeguards.environment import read_git_state, read_hardware, read_versions
+from lockedroom.safeguards.environment import read_git_state, read_hardware
 from lockedroom.safeguards.room import DatasetIdentity, Room
 
 # A chunk is what is lost when a run is killed: about this many seconds of scoring.
@@ -74,7 +74,7 @@ def evaluate(
             if opened.costly:
                 _validate_first(config, opened)
             tally = Tally(draws=len(draws), codes={}, failures={}, passes={}, graded_passes={})
-            if workers > 1 or has_pieces(run.path):
+            if workers > 1 or (run.path / PIECES).is_dir():
                 _in_pieces(config, opened, run, tally, workers=workers, progress=progress)
             else:
                 for records in _records(config, opened, run, draws):
@@ -133,6 +133,8 @@ def _in_pieces(
     config: EvaluateConfig, opened: Opened, run: RunFolder, tally: Tally, *, workers: int, progress: Progress | None
 ) -> None:
     """Take in the whole dataset, let workers score pieces of it, and join the pieces in order."""
+    from lockedroom.loops.pieces import run_pieces  # multiprocessing, for those who ask for it
+
     draws = range(opened.draws)
     old = run.old_records()
     finished = run.recorded // len(draws)
@@ -233,7 +235,7 @@ def _close(
         seed=config.seed,
         command=list(command),
         inputs={"dataset": config.dataset, **inputs},
-        versions={"lockedroom": __version__, **read_versions("msgspec")},
+        versions={"lockedroom": __version__, "python": platform.python_version(), "msgspec": msgspec.__version__},
         git=read_git_state(Path.cwd()),
         hardware=read_hardware(),
         threads=1,

@@ -9,16 +9,16 @@ from typing import Any, Protocol
 
 import msgspec
 
+from lockedroom.dataset.load import first_refused_by
 from lockedroom.errors import BadInput
 from lockedroom.policy.declared import Declared, read_declared
 from lockedroom.policy.recorded import RecordedPolicy
 from lockedroom.policy.scripted import ScriptedPolicy
-from lockedroom.protocols import Policy, Prompt, Scorer
+from lockedroom.protocols import BatchScorer, Policy, Prompt, Scorer
 from lockedroom.records import Failure, Sampling, Score
 from lockedroom.safeguards.room import ScorerIdentity
 from lockedroom.scorer.battery import BATTERY
 from lockedroom.scorer.builtin import BUILTIN, BuiltinScorer, find_builtin
-from lockedroom.scorer.custom import IsolatedScorer
 from lockedroom.scorer.identity import fingerprint, source_sha256
 
 SCRIPTED = "scripted:"
@@ -62,15 +62,15 @@ def open_named(names: Named) -> Iterator[Opened]:
     """Open the policy and the scorer that a configuration names; a person's scorer is stopped on the way out."""
     policy, declared, draws = _open_policy(names)
     with open_scorer(names.scorer, timeout_s=names.scorer_timeout, memory_mb=names.scorer_memory) as scorer:
-        isolated = isinstance(scorer, IsolatedScorer)
+        batches = isinstance(scorer, BatchScorer)
         yield Opened(
             policy=policy,
             scorer=scorer,
             scorer_identity=identify(scorer),
-            first_refused=scorer.first_refused if isinstance(scorer, IsolatedScorer) else _first_refused_by(scorer),
+            first_refused=scorer.first_refused if isinstance(scorer, BatchScorer) else first_refused_by(scorer.accepts),
             declared=declared,
             draws=draws,
-            costly=isolated or not isinstance(policy, RecordedPolicy),
+            costly=batches or not isinstance(policy, RecordedPolicy),
         )
 
 
@@ -81,6 +81,8 @@ def open_scorer(name: str, *, timeout_s: float, memory_mb: int) -> Iterator[Scor
     if builtin is not None:
         yield builtin
     elif ".py" in name:
+        from lockedroom.scorer.custom import IsolatedScorer
+
         with IsolatedScorer(name, timeout_s=timeout_s, memory_mb=memory_mb) as scorer:
             yield scorer
     else:
@@ -94,7 +96,7 @@ def identify(scorer: Scorer) -> ScorerIdentity:
     if isinstance(scorer, BuiltinScorer):
         verdicts: list[Score | Failure] = [scorer.score(example, completion) for example, completion in BATTERY]
         source = source_sha256(scorer.source)
-    elif isinstance(scorer, IsolatedScorer):
+    elif isinstance(scorer, BatchScorer):
         examples, completions = zip(*BATTERY, strict=True)
         verdicts = scorer.score_batch(examples, completions)
         source = source_sha256(scorer.source)
@@ -122,7 +124,7 @@ def _open_policy(names: Named) -> tuple[Policy, Declared, int]:
 def _open_recorded(path: Path, names: Named) -> tuple[Policy, Declared, int]:
     declared = read_declared(path, names.declare)
     policy = RecordedPolicy(path, declared)
-    recorded = policy.draws_recorded()
+    recorded = policy.draws_recorded(enough=names.draws)
     if names.draws is not None and names.draws > recorded:
         raise BadInput(
             f"--draws {names.draws}: {policy.path} records {recorded} an example; ask for at most {recorded}"
@@ -138,15 +140,3 @@ def _declared_live(sampling: Sampling) -> Declared:
 
 def _fill(text: str, prompt: Prompt) -> str:
     return text.replace("{prompt}", prompt.prompt)
-
-
-def _first_refused_by(scorer: Scorer) -> Callable[[Sequence[Any]], int | None]:
-    accepts = scorer.accepts
-
-    def first_refused(answers: Sequence[Any]) -> int | None:
-        for i, answer in enumerate(answers):
-            if not accepts(answer):
-                return i
-        return None
-
-    return first_refused

@@ -24,11 +24,10 @@ from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.opening import Opened, open_named
 from lockedroom.policy.recorded import RecordedPolicy
 from lockedroom.records import Example, Record
-from lockedroom.results.run_folder import EXAMPLES, writing
+from lockedroom.results.run_folder import EXAMPLES, PIECES, writing
 from lockedroom.results.tally import Tally
 from lockedroom.stats.one_run import RunState, RunSums
 
-FOLDER = "pieces"
 LONGEST_PIECE = 2048
 PIECES_A_WORKER = 8
 # Examples between two flushes of a piece, where an attempt is worth keeping: what a kill can cost each worker.
@@ -45,10 +44,6 @@ class Piece(msgspec.Struct, frozen=True):
     completions_byte: int
 
 
-def has_pieces(run: Path) -> bool:
-    return (run / FOLDER).is_dir()
-
-
 def run_pieces(
     config: EvaluateConfig, run: Path, examples: range, draws: int, workers: int
 ) -> Iterator[tuple[Tally, Iterator[tuple[bytes, int]]]]:
@@ -56,7 +51,7 @@ def run_pieces(
 
     Raises what a worker raised. Removes each piece when the caller has taken it.
     """
-    folder = run / FOLDER
+    folder = run / PIECES
     with writing(folder):
         folder.mkdir(exist_ok=True)
     pieces = _plan(config, run, examples, draws, workers)
@@ -85,7 +80,7 @@ def _plan(config: EvaluateConfig, run: Path, examples: range, draws: int, worker
     size = max(1, min(LONGEST_PIECE, -(-len(examples) // (workers * PIECES_A_WORKER))))
     bounds: list[tuple[int, int]] = []
     cursor = examples.start
-    for start, stop in [*_begun(run / FOLDER, examples, draws), (examples.stop, examples.stop)]:
+    for start, stop in [*_begun(run / PIECES, examples, draws), (examples.stop, examples.stop)]:
         bounds += [(at, min(at + size, start)) for at in range(cursor, start, size)]
         if start < stop:
             bounds.append((start, stop))
@@ -156,7 +151,7 @@ def _score_piece(piece: Piece) -> bytes:
     if isinstance(policy, RecordedPolicy):
         policy = RecordedPolicy(policy.path, opened.declared, start=piece.completions_byte)
     tally = Tally(draws=len(draws), codes={}, failures={}, passes={}, graded_passes={})
-    path = worker.run / FOLDER / _name(piece.start, piece.stop)
+    path = worker.run / PIECES / _name(piece.start, piece.stop)
     batches = read_batches(worker.run / EXAMPLES, Example, start=piece.first_byte, stop=piece.end_byte)
     with writing(path), open(path, "a+b") as file:
         old = _kept_records(path, len(draws))

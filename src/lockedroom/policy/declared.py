@@ -6,6 +6,7 @@ declared is `undeclared`, which equals nothing when rooms are compared.
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import msgspec
 
 from lockedroom.errors import BadInput
+from lockedroom.jsonl import open_for_reading
 
 UNDECLARED = "undeclared"
 SECTIONS = ("policy", "prompts", "sampling")
@@ -36,11 +38,11 @@ def read_declared(completions: Path, declarations: Sequence[str] = ()) -> Declar
     """
     sidecar = completions.with_name(completions.name.removesuffix(".jsonl") + ".meta.toml")
     tables: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-    if sidecar.is_file():
+    if sidecar.exists():
         _merge(tables, _parse(sidecar), str(sidecar))
     for text in declarations:
         section, key, value = _parse_declaration(text)
-        tables[section][key] = value
+        tables[section][key] = _as_json(value, f"--declare {text!r}")
     tables["sampling"].pop("draws", None)  # how many were drawn is counted, not believed
     return Declared(
         tables["policy"], _filled(tables["prompts"], PROMPT_FIELDS), _filled(tables["sampling"], SAMPLING_FIELDS)
@@ -49,7 +51,8 @@ def read_declared(completions: Path, declarations: Sequence[str] = ()) -> Declar
 
 def _parse(sidecar: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(sidecar.read_text("utf-8"))
+        with open_for_reading(sidecar) as file:
+            return tomllib.load(file)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{sidecar}: not TOML: {error}") from None
 
@@ -58,21 +61,35 @@ def _merge(tables: dict[str, dict[str, Any]], parsed: Mapping[str, Any], where: 
     for section, table in parsed.items():
         if section not in tables or not isinstance(table, dict):
             raise BadInput(f"{where}: unknown entry {section!r}; use the tables [policy], [prompts] and [sampling]")
-        tables[section].update(table)
+        tables[section].update(_as_json(table, where))
+
+
+def _as_json(value: Any, where: str) -> Any:
+    """Return what the manifest will hold: TOML's dates as text. What JSON cannot hold is refused."""
+    plain = msgspec.to_builtins(value)
+    waiting = [plain]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, (dict, list)):
+            waiting.extend(item.values() if isinstance(item, dict) else item)
+        elif isinstance(item, float) and not math.isfinite(item):
+            raise BadInput(f"{where}: {item} is not a value that can be compared; write a finite number, or text")
+    return plain
 
 
 def _parse_declaration(text: str) -> tuple[str, str, Any]:
     name, equals, value = text.partition("=")
     section, dot, key = name.strip().partition(".")
-    if not equals or not dot or not key or section not in SECTIONS:
+    if not equals or not dot or not key or not value.strip() or section not in SECTIONS:
         raise BadInput(
             f"--declare {text!r}: write SECTION.KEY=VALUE with SECTION one of {', '.join(SECTIONS)}, "
             "e.g. sampling.temperature=0.8"
         )
     try:
-        return section, key, tomllib.loads(f"value = {value}")["value"]
+        parsed = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
         return section, key, value.strip()
+    return section, key, parsed["value"] if len(parsed) == 1 else value.strip()
 
 
 def _filled(table: dict[str, Any], fields: Sequence[str]) -> dict[str, Any]:

@@ -9,16 +9,17 @@ and nothing is kept. At the first difference an index of line offsets is built (
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import msgspec
 
 from lockedroom.errors import BadInput
-from lockedroom.jsonl import Batch, decode_line, open_for_reading, read_batches
+from lockedroom.jsonl import decode_line, line_offsets, open_for_reading, read_batches
 from lockedroom.policy.declared import Declared
 from lockedroom.protocols import Prompt
 from lockedroom.records import Completion, Failure, FailureCode, FinishReason, PolicySpec, Record, Sampling
@@ -51,6 +52,18 @@ class RecordGroup(msgspec.Struct, frozen=True, gc=False):
     records: list[Record]
 
 
+class _SampleCount(msgspec.Struct, frozen=True, gc=False):
+    """Enough of a line of samples to count them."""
+
+    samples: list[msgspec.Raw]
+
+
+class _DrawNumber(msgspec.Struct, frozen=True, gc=False):
+    """Enough of a record to tell which draw it is."""
+
+    draw: int
+
+
 class _AnyRow(msgspec.Struct, frozen=True, gc=False):
     """Enough of a line to tell which example it belongs to."""
 
@@ -63,13 +76,14 @@ Row: TypeAlias = CompletionRow | SamplesRow | RecordGroup
 class RecordedPolicy:
     """Completions from a file, in lock step with the dataset or by index.
 
-    `start` is the byte offset of the line at which to begin (for a worker that scores a part of the dataset).
+    `start` is the byte offset of a line, one of `part_offsets`, for a worker that scores a part of the dataset.
     Raises BadInput for a file of no known shape.
     """
 
     def __init__(self, path: Path, declared: Declared, *, start: int = 0) -> None:
         self.path = path / "records.jsonl" if path.is_dir() else path
         self._row_type = recognise(self.path)
+        self._declared = declared
         self._hash = hashlib.sha256()
         self._rows = self._read_rows(start)
         self._ahead: list[Row] = []
@@ -91,7 +105,7 @@ class RecordedPolicy:
 
     def _drawn_by(self, rows: Sequence[Row | None], draws: range) -> Iterator[Drawn]:
         for row in rows:
-            drawn = _drawn(row)
+            drawn = self._drawn(row)
             for draw in draws:
                 yield drawn.get(draw, MISSING)
 
@@ -110,17 +124,41 @@ class RecordedPolicy:
         self._index = LineIndex(self.path, self._row_type, claimed_groups=self._taken)
         return [*here[:same], *self._index.find(ids[same:])]
 
-    def draws_recorded(self) -> int:
-        """Return the largest number of completions that an example of the first block has."""
-        return max(max(_drawn(row), default=-1) + 1 for row in self._first_rows())
+    def draws_recorded(self, enough: int | None = None) -> int:
+        """Return the largest number of completions that an example has; from `enough` on, reading stops."""
+        if self._row_type is CompletionRow:
+            return 1
+        most = 0
+        for count in _counted(self.path, self._row_type):
+            most = max(most, count)
+            if enough is not None and most >= enough:
+                break
+        return most
 
     def leftovers(self) -> list[str]:
-        """After the last example: return the ids in the file that no example asked for, in file order."""
+        """After the last example: return the ids in the file that no example asked for, in file order.
+
+        Raises BadInput when records of one example do not stand together, so that some were not seen.
+        """
         if self._index is None:
             if not self._ahead and next(self._rows, None) is None:
                 return []
             self._index = LineIndex(self.path, self._row_type, claimed_groups=self._taken)
         return self._index.unclaimed()
+
+    def part_offsets(self, examples: Sequence[int], draws: int) -> list[int]:
+        """Return where a policy that begins at each of these examples should `start`, if file and dataset line up.
+
+        In a file of records that is the last line before the example's own, so that a start in the middle of an
+        example's records cannot be taken for its beginning.
+        """
+        if self._row_type is not Record:
+            return line_offsets(self.path, examples)
+        return line_offsets(self.path, [max(0, example * draws - 1) for example in examples])
+
+    def beginning_at(self, start: int) -> RecordedPolicy:
+        """Return a policy for the part of the dataset that begins there; an index that was needed once is kept."""
+        return self if self._index is not None else RecordedPolicy(self.path, self._declared, start=start)
 
     def sha256(self) -> str:
         """Return the sha256 of the whole file (what lock step has not read yet is read now)."""
@@ -130,13 +168,30 @@ class RecordedPolicy:
             pass
         return self._hash.hexdigest()
 
-    def _first_rows(self) -> list[Row]:
-        batch: Batch[Any] = next(read_batches(self.path, self._row_type))
-        return list(_grouped(iter([batch.rows]))) if self._row_type is Record else batch.rows
-
     def _read_rows(self, start: int) -> Iterator[list[Row]]:
         batches = self._hashed(start)
-        return ([group] for group in _grouped(batches)) if self._row_type is Record else batches
+        if self._row_type is not Record:
+            return batches
+        groups = _grouped(batches)
+        return ([group] for group in (itertools.islice(groups, 1, None) if start else groups))
+
+    def _drawn(self, row: Row | None) -> dict[int, Drawn]:
+        """Return the completions of a row by draw number."""
+        if row is None:
+            return {}
+        if isinstance(row, CompletionRow):
+            return {0: _completion(row)}
+        if isinstance(row, SamplesRow):
+            return {i: Completion(s) if isinstance(s, str) else _completion(s) for i, s in enumerate(row.samples)}
+        drawn: dict[int, Drawn] = {}
+        for record in row.records:
+            if record.draw in drawn:
+                raise BadInput(
+                    f"{self.path}: id {visible(record.id, 60)!r}, draw {record.draw}: recorded twice; "
+                    "keep one line a draw"
+                )
+            drawn[record.draw] = _redrawn(record)
+        return drawn
 
     def _hashed(self, start: int) -> Iterator[list[Any]]:
         for batch in read_batches(self.path, self._row_type, start=start):
@@ -147,15 +202,19 @@ class RecordedPolicy:
 class LineIndex:
     """Where the lines of each id stand: hashes of ids, sorted, with byte offsets. 24 bytes a line.
 
+    Two ids may share a hash, so what a hash finds is always checked against the line itself.
+
     Raises BadInput when an id that may stand once stands on several lines.
     """
 
-    def __init__(self, path: Path, row_type: type[Any], *, claimed_groups: int) -> None:
+    def __init__(
+        self, path: Path, row_type: type[Any], *, claimed_groups: int, hash_of: Callable[[str], int] = hash
+    ) -> None:
         import numpy as np
 
-        self._path, self._row_type = path, row_type
+        self._path, self._row_type, self._hash_of = path, row_type, hash_of
         self._decoder = msgspec.json.Decoder(row_type)
-        hashes, offsets, self.sha256 = _scan(path)
+        hashes, offsets, self.sha256 = _scan(path, hash_of)
         self._offsets = np.frombuffer(offsets, dtype=np.int64)
         self._order = np.argsort(np.frombuffer(hashes, dtype=np.int64), kind="stable")
         self._sorted = np.frombuffer(hashes, dtype=np.int64)[self._order]
@@ -166,13 +225,8 @@ class LineIndex:
             self._refuse_duplicates()
 
     def find(self, ids: Sequence[str]) -> Iterator[Row | None]:
-        import numpy as np
-
-        wanted = np.fromiter(map(hash, ids), dtype=np.int64, count=len(ids))
-        starts = np.searchsorted(self._sorted, wanted, side="left").tolist()
-        stops = np.searchsorted(self._sorted, wanted, side="right").tolist()
-        for example_id, start, stop in zip(ids, starts, stops, strict=True):
-            lines = [line for line in self._order[start:stop].tolist() if self._id_at(line) == example_id]
+        """Yield the row of each id, or None."""
+        for example_id, lines in zip(ids, self._lines_of(ids), strict=True):
             self._claimed[lines] = True
             rows = [self._row_at(line) for line in lines]
             if not rows:
@@ -183,7 +237,29 @@ class LineIndex:
                 yield rows[0]
 
     def unclaimed(self) -> list[str]:
-        return [self._id_at(line) for line in (~self._claimed).nonzero()[0].tolist()]
+        """Return the ids, each once, of the lines that were neither found nor used in lock step, in file order.
+
+        Raises BadInput when such a line belongs to an example whose other records were used.
+        """
+        ids: dict[str, None] = {}
+        for line in (~self._claimed).nonzero()[0].tolist():
+            name = self._id_at(line)
+            if name not in ids and self._claimed[next(self._lines_of([name]))].any():
+                raise BadInput(
+                    f"{self._path}:{line + 1}: id {visible(name, 60)!r} has other records that stand apart from this "
+                    "one; keep all records of an id together"
+                )
+            ids[name] = None
+        return list(ids)
+
+    def _lines_of(self, ids: Sequence[str]) -> Iterator[list[int]]:
+        import numpy as np
+
+        wanted = np.fromiter(map(self._hash_of, ids), dtype=np.int64, count=len(ids))
+        starts = np.searchsorted(self._sorted, wanted, side="left").tolist()
+        stops = np.searchsorted(self._sorted, wanted, side="right").tolist()
+        for example_id, start, stop in zip(ids, starts, stops, strict=True):
+            yield [line for line in self._order[start:stop].tolist() if self._id_at(line) == example_id]
 
     def _claim_first(self, groups: int) -> None:
         """Mark the lines that lock step has used already."""
@@ -198,12 +274,11 @@ class LineIndex:
             line += 1
 
     def _refuse_duplicates(self) -> None:
-        suspects = (self._sorted[1:] == self._sorted[:-1]).nonzero()[0].tolist()
-        lines_of: dict[str, set[int]] = {}
-        for i in suspects:
-            first, second = int(self._order[i]), int(self._order[i + 1])
-            if self._id_at(first) == self._id_at(second):
-                lines_of.setdefault(self._id_at(first), set()).update((first + 1, second + 1))
+        same = (self._sorted[1:] == self._sorted[:-1]).nonzero()[0]
+        found: dict[str, list[int]] = {}
+        for line in self._order[sorted({*same.tolist(), *(same + 1).tolist()})].tolist():
+            found.setdefault(self._id_at(line), []).append(line + 1)
+        lines_of = {name: lines for name, lines in found.items() if len(lines) > 1}
         if lines_of:
             shown = ", ".join(
                 f"{visible(name, 60)!r} (lines {', '.join(map(str, sorted(lines)))})"
@@ -233,8 +308,8 @@ def recognise(path: Path) -> type[Any]:
     """Return the row type of a completions file, judged by its first line."""
     with open_for_reading(path) as file:
         first = file.readline()
-    if not first.strip():
-        raise BadInput(f"{path}: holds no completions")
+    if not first:
+        raise BadInput(f"{path}: the file is empty; it holds no completions")
     fields = decode_line(path, 1, first, msgspec.json.Decoder(dict[str, Any]), dict[str, Any])
     if "result" in fields and "draw" in fields:
         return Record
@@ -252,22 +327,6 @@ def _common_start(rows: Sequence[Row], ids: Sequence[str]) -> int:
     """Return how many rows at the start are those of `ids`, in order."""
     pairs = enumerate(zip(rows, ids, strict=False))
     return next((i for i, (row, example_id) in pairs if row.id != example_id), min(len(rows), len(ids)))
-
-
-def _drawn(row: Row | None) -> dict[int, Drawn]:
-    """Return the completions of a row by draw number."""
-    if row is None:
-        return {}
-    if isinstance(row, CompletionRow):
-        return {0: _completion(row)}
-    if isinstance(row, SamplesRow):
-        return {i: Completion(s) if isinstance(s, str) else _completion(s) for i, s in enumerate(row.samples)}
-    drawn: dict[int, Drawn] = {}
-    for record in row.records:
-        if record.draw in drawn:
-            raise BadInput(f"id {visible(record.id, 60)!r}, draw {record.draw}: recorded twice; keep one line a draw")
-        drawn[record.draw] = _redrawn(record)
-    return drawn
 
 
 def _completion(sample: Sample) -> Completion:
@@ -293,13 +352,21 @@ def _grouped(batches: Iterator[list[Record]]) -> Iterator[RecordGroup]:
         yield RecordGroup(group[0].id, group)
 
 
-def _scan(path: Path) -> tuple[array[int], array[int], str]:
+def _counted(path: Path, row_type: type[Any]) -> Iterator[int]:
+    """Yield how many completions each line shows an example to have."""
+    if row_type is Record:
+        yield from (row.draw + 1 for batch in read_batches(path, _DrawNumber) for row in batch.rows)
+    else:
+        yield from (len(row.samples) for batch in read_batches(path, _SampleCount) for row in batch.rows)
+
+
+def _scan(path: Path, hash_of: Callable[[str], int]) -> tuple[array[int], array[int], str]:
     """Return the hash of every line's id, the offset of every line (and of the end), and the file's sha256."""
     hashes, offsets, digest = array("q"), array("q"), hashlib.sha256()
     offset = 0
     for batch in read_batches(path, _AnyRow):
         digest.update(batch.raw)
-        hashes.extend([hash(row.id) for row in batch.rows])
+        hashes.extend([hash_of(row.id) for row in batch.rows])
         for line in _split_keeping(batch.raw):
             offsets.append(offset)
             offset += len(line)

@@ -23,6 +23,7 @@ from lockedroom.safeguards import manifest as manifests
 
 EXAMPLES, RECORDS, CONFIG = "examples.jsonl", "records.jsonl", "config.toml"
 SUMMARY_JSON, SUMMARY_MD = "summary.json", "summary.md"
+PIECES = "pieces"  # the folder of what workers are writing, while they do
 
 
 class GrowingFile:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import platform
 import subprocess
@@ -45,17 +44,6 @@ def read_git_state(folder: Path) -> GitState | None:
     if done.returncode != 0 or not commit:
         return None
     return GitState(commit.removesuffix("-dirty"), commit.endswith("-dirty"))
-
-
-def read_versions(*packages: str) -> dict[str, str]:
-    """Return the versions of Python and of the named installed packages."""
-    versions = {"python": platform.python_version()}
-    for package in packages:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def read_hardware() -> Hardware:

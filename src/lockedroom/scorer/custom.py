@@ -25,6 +25,7 @@ from typing import Any, Self
 import msgspec
 
 from lockedroom.errors import BadInput
+from lockedroom.protocols import BatchScorer
 from lockedroom.records import Example, Failure, FailureCode, Score, ScorerSpec
 from lockedroom.scorer import channel as ch
 
@@ -50,7 +51,7 @@ class _Pass(msgspec.Struct, frozen=True):
     trouble: Failure | None
 
 
-class IsolatedScorer:
+class IsolatedScorer(BatchScorer):
     """Scores with a person's function in a child process; a context manager. Not for use by several threads at once.
 
     `spec` is the module's SPEC, and `declared` says whether it has one. `restarts` counts children that were replaced.

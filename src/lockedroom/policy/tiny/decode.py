@@ -20,34 +20,38 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from lockedroom.policy.tiny.model import Block, TinyModel
+from lockedroom.policy.tiny.model import TinyModel
 from lockedroom.policy.tiny.tokenizer import END
 
-PREFILL_ROWS = 16
+PREFILL_ROWS = 64
 DECODE_ROWS = 64
-PROMPT_BUCKETS = (12, 16, 24, 32, 48, 64, 96)  # beyond the last: multiples of 64
+PROMPT_BUCKETS = (8, 16, 24, 32, 48, 64, 96)  # beyond the last: multiples of 64
 SLOT_STEP = 8  # key slots are allocated this many at a time
 
 
 class Cache(msgspec.Struct):
-    """Keys [L, R, H, D, K] and values [L, R, H, K, D] of R rows at one depth.
+    """Keys and values of R rows at one depth, in one tensor `pairs` [L, R, 2, H * D * K].
 
-    mask [R, K] is 0 where a slot may be read, else −∞. `lengths` [R] are true prompt lengths. The completion's slots begin
-    at `bucket`, and `depth` tokens of it are held.
+    A row's keys are [H, D, K] and its values [H, K, D]. mask [R, K] is 0 where a slot may be read, else −∞. `lengths`
+    [R] are true prompt lengths. The completion's slots begin at `bucket`, and `depth` tokens of it are held.
     """
 
-    keys: Tensor
-    values: Tensor
+    pairs: Tensor
     mask: Tensor
     lengths: Tensor
     bucket: int
     depth: int
 
+    def keys_and_values(self, layer: int, rows: slice, heads: int) -> tuple[Tensor, Tensor]:
+        """Return views keys_RHDK and values_RHKD of one layer; writing to them writes to the cache."""
+        both_R2 = self.pairs[layer, rows]
+        R, K = both_R2.shape[0], self.mask.shape[1]
+        return both_R2[:, 0].view(R, heads, -1, K), both_R2[:, 1].view(R, heads, K, -1)
+
     def select(self, rows_R: Tensor) -> Cache:
         """Return the cache of the given rows, in that order; a row may appear many times (a prompt's draws)."""
         return Cache(
-            self.keys.index_select(1, rows_R),
-            self.values.index_select(1, rows_R),
+            self.pairs.index_select(1, rows_R),
             self.mask.index_select(0, rows_R),
             self.lengths.index_select(0, rows_R),
             self.bucket,
@@ -61,21 +65,24 @@ class Cache(msgspec.Struct):
         beyond_N = live_N >= rows
         moved = live_N[beyond_N]
         free = free_R[:rows].nonzero()[: len(moved), 0]
-        self.keys[:, free] = self.keys[:, moved]
-        self.values[:, free] = self.values[:, moved]
+        self.pairs[:, free] = self.pairs[:, moved]
         self.mask[free] = self.mask[moved]
         self.lengths[free] = self.lengths[moved]
-        self.keys, self.values = self.keys[:, :rows], self.values[:, :rows]
-        self.mask, self.lengths = self.mask[:rows], self.lengths[:rows]
+        self.pairs, self.mask, self.lengths = self.pairs[:, :rows], self.mask[:rows], self.lengths[:rows]
         return live_N.masked_scatter(beyond_N, free)
 
-    def reserve(self, slots: int) -> None:
+    def reserve(self, slots: int, heads: int) -> None:
         """Make room for at least `slots` key slots, in whole steps of SLOT_STEP."""
         missing = _ceil(slots, SLOT_STEP) - self.mask.shape[1]
-        if missing > 0:
-            self.keys = functional.pad(self.keys, (0, missing))
-            self.values = functional.pad(self.values, (0, 0, 0, missing))
-            self.mask = functional.pad(self.mask, (0, missing), value=-math.inf)
+        if missing <= 0:
+            return
+        layers = []
+        for layer in range(len(self.pairs)):
+            keys_RHDK, values_RHKD = self.keys_and_values(layer, slice(None), heads)
+            wider = functional.pad(keys_RHDK, (0, missing)), functional.pad(values_RHKD, (0, 0, 0, missing))
+            layers.append(torch.stack([pair.flatten(1) for pair in wider], 1))
+        self.pairs = torch.stack(layers)
+        self.mask = functional.pad(self.mask, (0, missing), value=-math.inf)
 
 
 def bucket_of(length: int) -> int:
@@ -89,17 +96,15 @@ def prefill(model: TinyModel, prompts: Sequence[tuple[int, ...]], bucket: int) -
     parts = [_prefill_block(model, prompts[i : i + PREFILL_ROWS], bucket) for i in range(0, len(prompts), PREFILL_ROWS)]
     caches = [cache for cache, _ in parts]
     joined = Cache(
-        torch.cat([c.keys for c in caches], 1),
-        torch.cat([c.values for c in caches], 1),
+        torch.cat([c.pairs for c in caches], 1),
         torch.cat([c.mask for c in caches]),
         torch.cat([c.lengths for c in caches]),
         bucket,
         0,
     )
-    joined.reserve(bucket + 1)  # before the rows are multiplied
-    return joined.select(torch.arange(len(prompts), device=joined.lengths.device)), torch.cat(
-        [logits for _, logits in parts]
-    )[: len(prompts)]
+    joined.reserve(bucket + 1, model.config.heads)  # before the rows are multiplied
+    kept = joined.select(torch.arange(len(prompts), device=joined.lengths.device))
+    return kept, torch.cat([logits for _, logits in parts])[: len(prompts)]
 
 
 def _prefill_block(model: TinyModel, prompts: Sequence[tuple[int, ...]], bucket: int) -> tuple[Cache, Tensor]:
@@ -110,52 +115,53 @@ def _prefill_block(model: TinyModel, prompts: Sequence[tuple[int, ...]], bucket:
     slots_K = torch.arange(bucket, device=device)
     future_KK = torch.full((bucket, bucket), -math.inf, dtype=dtype, device=device).triu(1)
     x_PKC = model.embed(tokens_PK, slots_K.clamp(max=model.config.context - 1)[None].expand_as(tokens_PK))
-    keys: list[Tensor] = []
-    values: list[Tensor] = []
+    pairs: list[Tensor] = []
     for block in model.blocks():
         x_PKC, k_PHKD, v_PHKD = block(x_PKC, future_KK)
-        keys.append(k_PHKD.transpose(2, 3))
-        values.append(v_PHKD)
+        pairs.append(torch.stack([k_PHKD.transpose(2, 3).flatten(1), v_PHKD.flatten(1)], 1))
     last_PC = x_PKC[torch.arange(PREFILL_ROWS, device=device), lengths_P - 1]
     mask_PK = torch.zeros(PREFILL_ROWS, bucket, dtype=dtype, device=device)
     mask_PK.masked_fill_(slots_K[None] >= lengths_P[:, None], -math.inf)
-    return Cache(torch.stack(keys), torch.stack(values), mask_PK, lengths_P, bucket, 0), model.unembed(last_PC)
+    return Cache(torch.stack(pairs), mask_PK, lengths_P, bucket, 0), model.unembed(last_PC)
 
 
 @torch.inference_mode()
 def decode(model: TinyModel, cache: Cache, tokens_R: Tensor) -> Tensor:
     """Append one token to every row of the cache and return logits_RV for the next; R is a multiple of DECODE_ROWS."""
     slot = cache.bucket + cache.depth
-    cache.reserve(slot + 1)
+    cache.reserve(slot + 1, model.config.heads)
     cache.mask[:, slot] = 0
     # A row that has finished is still computed until the batch shrinks; its positions must not run off the table.
     positions_R = (cache.lengths + cache.depth).clamp(max=model.config.context - 1)
     x_RC = model.embed(tokens_R, positions_R)
+    # The products of attention are by far the largest intermediate results; one buffer serves them all.
+    products = x_RC.new_empty(DECODE_ROWS * x_RC.shape[1] * cache.mask.shape[1])
     blocks = [slice(i, i + DECODE_ROWS) for i in range(0, len(tokens_R), DECODE_ROWS)]
-    logits_RV = torch.cat([_decode_block(model, cache, rows, x_RC[rows]) for rows in blocks])
+    logits_RV = torch.cat([_decode_block(model, cache, rows, x_RC[rows], products) for rows in blocks])
     cache.depth += 1
     return logits_RV
 
 
-def _decode_block(model: TinyModel, cache: Cache, rows: slice, x_RC: Tensor) -> Tensor:
+def _decode_block(model: TinyModel, cache: Cache, rows: slice, x_RC: Tensor, products: Tensor) -> Tensor:
+    mask_R1K = cache.mask[rows, None]
+    slot = cache.bucket + cache.depth
     for layer, block in enumerate(model.blocks()):
-        x_RC = x_RC + _attend(block, cache, layer, rows, x_RC)
+        q_RHD, k_RHD, v_RHD = block.attn_in(block.ln_1(x_RC)).view(len(x_RC), 3, block.heads, -1).unbind(1)
+        keys_RHDK, values_RHKD = cache.keys_and_values(layer, rows, block.heads)
+        keys_RHDK[..., slot] = k_RHD
+        values_RHKD[:, :, slot] = v_RHD
+        mixed_RHD = _attend(q_RHD, keys_RHDK, values_RHKD, mask_R1K, products)
+        x_RC = x_RC + block.attn_out(mixed_RHD.reshape(x_RC.shape))
         x_RC = x_RC + block.feed_forward(x_RC)
     return model.unembed(x_RC)
 
 
-def _attend(block: Block, cache: Cache, layer: int, rows: slice, x_RC: Tensor) -> Tensor:
-    """Attend from one new token a row. Sums of products: a batched matrix product of such thin matrices is slower."""
-    keys_RHDK, values_RHKD = cache.keys[layer, rows], cache.values[layer, rows]
-    q_RHD, k_RHD, v_RHD = block.attn_in(block.ln_1(x_RC)).view(len(x_RC), 3, block.heads, -1).unbind(1)
-    slot = cache.bucket + cache.depth
-    keys_RHDK[..., slot] = k_RHD
-    values_RHKD[:, :, slot] = v_RHD
-    scale = q_RHD.shape[-1] ** -0.5
-    scores_RHK = ((q_RHD * scale)[..., None] * keys_RHDK).sum(2) + cache.mask[rows, None]
-    mixed_RHD = (torch.softmax(scores_RHK, -1)[..., None] * values_RHKD).sum(2)
-    out_RC: Tensor = block.attn_out(mixed_RHD.reshape(x_RC.shape))
-    return out_RC
+def _attend(q_RHD: Tensor, keys_RHDK: Tensor, values_RHKD: Tensor, mask_R1K: Tensor, products: Tensor) -> Tensor:
+    """Attend from one token a row, by sums of products: a batched matrix product of such thin matrices is slower."""
+    scaled_RHD1 = (q_RHD * q_RHD.shape[-1] ** -0.5)[..., None]
+    scores_RHK = torch.mul(scaled_RHD1, keys_RHDK, out=products.view(keys_RHDK.shape)).sum(2) + mask_R1K
+    weights_RHK1 = torch.softmax(scores_RHK, -1)[..., None]
+    return torch.mul(weights_RHK1, values_RHKD, out=products.view(values_RHKD.shape)).sum(2)
 
 
 def padded_rows(rows: Sequence[int]) -> Iterator[int]:

@@ -53,7 +53,7 @@ class Block(nn.Module):
         return x_BTC + self.feed_forward(x_BTC), k_BHTD, v_BHTD
 
     def feed_forward(self, x_C: Tensor) -> Tensor:
-        out: Tensor = self.mlp_out(torch.relu(self.mlp_in(self.ln_2(x_C))))
+        out: Tensor = self.mlp_out(self.mlp_in(self.ln_2(x_C)).relu_())
         return out
 
 
