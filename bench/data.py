@@ -17,9 +17,9 @@ from measure import DATA
 SEED = 20261123
 RIGHT, WELL_FORMED = 0.62, 0.74
 WORDS = (
-    "first the we carry one over to next column and add both digits so this gives ten units which then "
-    "check again by subtracting from total result step now because each product of hundreds plus therefore"
-).split()
+    "first", "the", "we", "carry", "one", "over", "to", "next", "column", "and", "add", "both", "digits", "so", "this",
+    "gives", "ten", "units", "which", "then", "check", "again", "by", "subtracting", "from", "total", "result", "step",
+)  # fmt: skip
 
 
 def recorded(examples: int, samples: int = 1) -> tuple[Path, Path]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import data
 from measure import HERE, Cost, Figure, cpu, evaluate, interleave, ratio_of_cpu, rss, run
 
+BLOCKS_KB = (256, 64)
 TARGET, TARGET_LONG = 4.0, 2.0
 
 
@@ -20,10 +21,10 @@ def figures(*, quick: bool) -> list[Figure]:
     rounds = 3 if quick else 5
     million = 1_000_000 // scale
     rows, peak = _against_floor(
-        f"{million:,} records, 1 a example", data.recorded(million), (256, 64), "final-int", TARGET, rounds
+        f"{million:,} records, 1 a example", data.recorded(million), target=TARGET, rounds=rounds
     )
     rows += _against_floor(
-        f"{million // 8:,} examples × 8 samples", data.recorded(million // 8, 8), (256, 64), "final-int", TARGET, rounds
+        f"{million // 8:,} examples × 8 samples", data.recorded(million // 8, 8), target=TARGET, rounds=rounds
     )[0]
     few = 300_000 // scale
     peak_few = rss([evaluate(*data.recorded(few))])
@@ -31,21 +32,21 @@ def figures(*, quick: bool) -> list[Figure]:
     long = data.long_recorded(200_000 // scale)
     for scorer in ("permissive", "final-int"):
         what = f"{200_000 // scale:,} completions of 2 kB, {scorer}"
-        rows += _against_floor(what, long, (256, 64), scorer, TARGET_LONG, rounds)[0]
+        rows += _against_floor(what, long, target=TARGET_LONG, rounds=rounds, scorer=scorer)[0]
     return rows
 
 
 def _against_floor(
-    what: str, files: tuple[Path, Path], sizes: tuple[int, ...], scorer: str, target: float, rounds: int
+    what: str, files: tuple[Path, Path], *, target: float, rounds: int, scorer: str = "final-int"
 ) -> tuple[list[Figure], float]:
     """Return a row for each block size of the floor, and our peak resident set in MB."""
     costs = interleave(
         {"ours": lambda: evaluate(*files, scorer=scorer)}
-        | {f"floor {size} kB": lambda size=size: _decode_only(size, *files) for size in sizes},  # type: ignore[misc]  # mypy cannot type a lambda's default
+        | {f"floor {size} kB": lambda size=size: _decode_only(size, *files) for size in BLOCKS_KB},
         rounds=rounds,
     )
     rows = []
-    for size in sizes:
+    for size in BLOCKS_KB:
         floor = costs[f"floor {size} kB"]
         ratio = ratio_of_cpu(costs["ours"], floor)
         rows.append(

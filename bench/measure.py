@@ -103,10 +103,9 @@ def evaluate(
     """Cost of `lockedroom evaluate` into a new folder, which is removed again unless `keep` names it."""
     out = keep or DATA / "run"
     shutil.rmtree(out, ignore_errors=True)
-    cost = run(
-        (*LOCKEDROOM, "evaluate", "--dataset", str(dataset), "--completions", str(completions))
-        + ("--scorer", scorer, "--workers", str(workers), "--out", str(out))
-    )
+    options = {"dataset": dataset, "completions": completions, "scorer": scorer, "workers": workers, "out": out}
+    flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    cost = run([*LOCKEDROOM, "evaluate", *flags])
     if keep is None:
         shutil.rmtree(out)
     return cost

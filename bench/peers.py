@@ -72,9 +72,7 @@ def _inspect_log(python: Path, count: int, files: tuple[Path, Path]) -> Path:
 def _inspect_score(python: Path, log: Path) -> Cost:
     out = DATA / "inspect-rescored.eval"
     out.unlink(missing_ok=True)
-    cost = run(
-        (str(python.parent / "inspect"), "score", str(log), "--scorer", "match", "--action", "overwrite")
-        + ("--display", "none", "--output-file", str(out))
-    )
+    flags = ("--scorer", "match", "--action", "overwrite", "--display", "none", "--output-file", str(out))
+    cost = run((str(python.with_name("inspect")), "score", str(log), *flags))
     assert out.exists(), "inspect score wrote nothing"
     return cost

@@ -128,8 +128,8 @@ def _decode_block(decoder: msgspec.json.Decoder[T], raw: bytes) -> list[T] | Non
         return None
     lines = _split(raw)
     # As many objects as lines is not enough: two objects on one line make up for a blank line, or for an object that
-    # spans two. Then some line does not start with a brace, and the least line sorts before one.
-    return rows if len(rows) == len(lines) and min(lines) >= b"{" else None
+    # spans two. Then some line does not start with a brace, and sorts before or after all that do.
+    return rows if len(rows) == len(lines) and min(lines) >= b"{" and max(lines) < b"|" else None
 
 
 def _split(raw: bytes) -> list[bytes]:

@@ -23,7 +23,7 @@ from torch.nn import functional
 from lockedroom.policy.tiny.model import TinyModel
 from lockedroom.policy.tiny.tokenizer import END
 
-PREFILL_ROWS = 64
+PREFILL_ROWS = 32
 DECODE_ROWS = 64
 PROMPT_BUCKETS = (8, 16, 24, 32, 48, 64, 96)  # beyond the last: multiples of 64
 SLOT_STEP = 8  # key slots are allocated this many at a time
