@@ -22,6 +22,6 @@ def score(example: Any, completion: str) -> dict[str, Any]:
 def slow_score(example: Any, completion: str) -> dict[str, Any]:
     """About a millisecond of CPU time before the same verdict."""
     n = 1
-    for i in range(1, 12_000):
+    for i in range(1, 25_000):
         n = n * i % 1_000_003
     return score(example, completion)

@@ -7,7 +7,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from lockedroom.records import Completion, Example, Failure, PolicySpec, Sampling, Score, ScorerSpec
+from lockedroom.records import (
+    Completion,
+    Example,
+    Failure,
+    PolicySpec,
+    Sampling,
+    Score,
+    ScorerSpec,
+    TextProbability,
+    Token,
+)
 
 
 class Prompt(Protocol):
@@ -28,6 +38,56 @@ class Policy(Protocol):
     def complete(self, prompts: Sequence[Prompt], draws: range, sampling: Sampling) -> Iterator[Completion | Failure]:
         """Yield `len(prompts) * len(draws)` results: prompt by prompt, within a prompt draw by draw, streamed."""
         ...
+
+
+class TokenPolicy(abc.ABC):
+    """A policy whose distribution can be read, token by token. Log-probabilities are in nats."""
+
+    spec: PolicySpec
+
+    @property
+    @abc.abstractmethod
+    def end_id(self) -> int:
+        """The token that ends a completion; it is sampled and counted like any other."""
+
+    @property
+    @abc.abstractmethod
+    def context(self) -> int:
+        """How many tokens a prompt and its completion may have together."""
+
+    @abc.abstractmethod
+    def complete(
+        self, prompts: Sequence[Prompt], draws: range, sampling: Sampling
+    ) -> Iterator[Completion | Failure]: ...
+
+    @abc.abstractmethod
+    def tokens(self, text: str) -> list[Token]:
+        """Return the canonical tokens of a text. Raises BadInput for text that the tokenizer cannot write."""
+
+    @abc.abstractmethod
+    def encode(self, text: str) -> tuple[int, ...]: ...
+
+    @abc.abstractmethod
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+    @abc.abstractmethod
+    def prompt_ids(self, prompt: str) -> tuple[int, ...]:
+        """Return what the policy conditions on, start token or chat template included."""
+
+    @abc.abstractmethod
+    def logprobs(
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        completion_ids: Sequence[Sequence[int]],
+        sampling: Sampling | None = None,
+    ) -> list[tuple[float, ...]]:
+        """Return the log-probability of every completion token: the policy's own, or of what `sampling` samples from."""
+
+    @abc.abstractmethod
+    def completion_probabilities(
+        self, prompts: Sequence[str], texts: Sequence[Sequence[str]], sampling: Sampling
+    ) -> list[list[TextProbability]]:
+        """Return, for every prompt, the probability of each of its texts as a completion, over all tokenisations."""
 
 
 class Scorer(Protocol):

@@ -63,8 +63,9 @@ class Completion(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What a policy wrote.
 
     `logprob` and `ref_logprob` are sums over the completion's tokens, in nats, under the sampling policy and under a
-    reference policy. `token_ids` and `token_logprobs` have one entry per token, end token included, as they were
-    sampled; they are never re-tokenised from `text`.
+    reference policy. The token fields have one entry per token, end token included, as they were sampled; they are
+    never re-tokenised from `text`. `token_logprobs` are of the distribution that was sampled (after temperature, top-k
+    and top-p), `token_policy_logprobs` of the policy itself (temperature 1, nothing truncated).
     """
 
     text: str
@@ -73,6 +74,28 @@ class Completion(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     finish_reason: FinishReason | None = None
     token_ids: tuple[int, ...] | None = None
     token_logprobs: tuple[float, ...] | None = None
+    token_policy_logprobs: tuple[float, ...] | None = None
+
+
+class Token(msgspec.Struct, frozen=True, gc=False):
+    """One token of a text: its id, its piece, and the span `text[start:end]` that it covers."""
+
+    id: int
+    piece: str
+    start: int
+    end: int
+
+
+class TextProbability(msgspec.Struct, frozen=True, gc=False):
+    """How probable one text is as a completion.
+
+    `total` sums over every tokenisation and every ending. `canonical` is the part whose sampled tokens are what the
+    tokenizer makes of the text they spell; `truncated` is the part that ends at the token limit.
+    """
+
+    total: float
+    canonical: float
+    truncated: float
 
 
 class Details(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -7,8 +7,7 @@ import math
 from collections import defaultdict
 
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 
 from lockedroom.errors import BadInput
 from lockedroom.policy.tiny import load_tiny
@@ -77,8 +76,9 @@ def test_all_texts_together_have_probability_one(sampling: Sampling) -> None:
     longest = 3 * sampling.max_tokens
     texts = ["".join(letters) for n in range(longest + 1) for letters in itertools.product("ab", repeat=n)]
 
-    found = [completion_probabilities(POLICY, ["b"], [texts[i : i + 500]], sampling)[0]
-             for i in range(0, len(texts), 500)]
+    found = [
+        completion_probabilities(POLICY, ["b"], [texts[i : i + 500]], sampling)[0] for i in range(0, len(texts), 500)
+    ]
 
     assert sum(p.total for part in found for p in part) == pytest.approx(1, abs=1e-11)
 
@@ -96,8 +96,10 @@ def test_asking_together_gives_what_asking_apart_gives() -> None:
 
     together = completion_probabilities(POLICY, prompts, texts, Sampling(max_tokens=3))
 
-    apart = [[completion_probabilities(POLICY, [prompt], [[text]], Sampling(max_tokens=3))[0][0] for text in asked]
-             for prompt, asked in zip(prompts, texts, strict=True)]
+    apart = [
+        [completion_probabilities(POLICY, [prompt], [[text]], Sampling(max_tokens=3))[0][0] for text in asked]
+        for prompt, asked in zip(prompts, texts, strict=True)
+    ]
     for row, alone in zip(together, apart, strict=True):
         for one, other in zip(row, alone, strict=True):
             assert one.total == pytest.approx(other.total, rel=1e-12)
@@ -115,7 +117,10 @@ def test_a_text_with_two_tokenisations_has_two_paths() -> None:
     levels = build_trie(POLICY.tokenizer, ["ab"], (), 16)
 
     assert [len(level.tokens) for level in levels] == [1, 2, 1]  # "", then a | ab, then a·b
-    assert [(token, canonical) for level in levels for _, token, _, canonical in level.endings] == [(END, True), (END, False)]
+    assert [(token, canonical) for level in levels for _, token, _, canonical in level.endings] == [
+        (END, True),
+        (END, False),
+    ]
 
 
 def test_a_text_with_too_many_tokenisations_is_refused() -> None:
@@ -130,7 +135,9 @@ def test_the_same_text_twice_is_refused() -> None:
         completion_probabilities(POLICY, ["a"], [["b", "b"]], Sampling())
 
 
-@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.7, top_k=9), Sampling(stop=("\n",), max_tokens=9)], ids=str)
+@pytest.mark.parametrize(
+    "sampling", [Sampling(), Sampling(temperature=0.7, top_k=9), Sampling(stop=("\n",), max_tokens=9)], ids=str
+)
 def test_sampled_frequencies_agree_with_exact_probabilities(sampling: Sampling) -> None:
     policy, draws = load_tiny(), 3000
     texts = [["Final: 3", "Final: 3\n", "3", "Final:3"]] * 2

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
-
-torch = pytest.importorskip("torch")
+import torch
 
 from lockedroom.errors import BadInput
 from lockedroom.policy.tiny import DATA_FOLDER, load_tiny
@@ -21,7 +20,9 @@ from lockedroom.records import Completion, Example, Sampling
 from lockedroom.testkit import token_policy
 from lockedroom.testkit.micro_model import micro_policy
 
-CHECKS = [getattr(token_policy, name) for name in dir(token_policy) if name.startswith("check_") and name != "check_all"]
+CHECKS = [
+    getattr(token_policy, name) for name in dir(token_policy) if name.startswith("check_") and name != "check_all"
+]
 MICRO_PROMPTS = [Example(id=text or "none", prompt=text, expected_answer=0) for text in ("a", "ab", "", "bba", "aabb")]
 STRICT = re.compile(r"Final: (0|-?[1-9][0-9]*)\n?")
 
@@ -93,7 +94,9 @@ def test_prompts_of_different_lengths_do_not_disturb_each_other(tiny: TinyPolicy
     assert together == apart
 
 
-@pytest.mark.parametrize("sampling", [Sampling(), Sampling(temperature=0.6, top_k=5, top_p=0.9), Sampling(temperature=0)], ids=str)
+@pytest.mark.parametrize(
+    "sampling", [Sampling(), Sampling(temperature=0.6, top_k=5, top_p=0.9), Sampling(temperature=0)], ids=str
+)
 def test_recorded_policy_logprobs_are_those_of_the_untruncated_policy(tiny: TinyPolicy, sampling: Sampling) -> None:
     examples = read("dev")[:60]
     drawn = list(tiny.sample(examples, range(4), sampling))
@@ -101,8 +104,11 @@ def test_recorded_policy_logprobs_are_those_of_the_untruncated_policy(tiny: Tiny
 
     recomputed = tiny.logprobs(prompts, [d.token_ids for d in drawn])
 
-    worst = max(abs(a - b) for d, again in zip(drawn, recomputed, strict=True)
-                for a, b in zip(d.token_policy_logprobs, again, strict=True))
+    worst = max(
+        abs(a - b)
+        for d, again in zip(drawn, recomputed, strict=True)
+        for a, b in zip(d.token_policy_logprobs, again, strict=True)
+    )
     assert worst < token_policy.TOLERANCE_NATS
 
 
@@ -169,7 +175,7 @@ def test_a_prompt_longer_than_the_context_is_refused(tiny: TinyPolicy) -> None:
 
 
 def test_a_token_limit_beyond_the_context_says_what_fits(tiny: TinyPolicy) -> None:
-    with pytest.raises(BadInput, match="max_tokens: 126 after a prompt of 4 tokens .* give at most 124"):
+    with pytest.raises(BadInput, match=r"max_tokens: 126 after a prompt of 4 tokens .* give at most 124"):
         tiny.complete([Example(id="x", prompt="1+2", expected_answer=3)], range(1), Sampling(max_tokens=126))
 
 
@@ -228,14 +234,14 @@ def test_a_low_temperature_is_nearly_greedy_and_does_not_overflow() -> None:
 def test_a_token_that_is_cut_is_never_chosen_at_either_end_of_the_unit_interval() -> None:
     for sampling in (Sampling(top_k=2), Sampling(top_p=0.5), Sampling(temperature=0), Sampling()):
         for u in (0.0, 1 - 2.0**-53):
-            tokens, logprobs, _ = choose(LOGITS, torch.tensor([u, u], dtype=torch.float64), sampling)
+            tokens, logprobs, _ = choose(LOGITS, torch.arange(2), torch.tensor([u, u], dtype=torch.float64), sampling)
             assert all(token in row for token, row in zip(tokens.tolist(), kept(sampling), strict=True))
             assert torch.isfinite(logprobs).all()
 
 
 def test_choosing_inverts_the_cumulative_distribution() -> None:
     u = torch.linspace(0, 1 - 1e-9, 100_001, dtype=torch.float64)
-    tokens, _, _ = choose(LOGITS[:1].expand(len(u), -1), u, Sampling())
+    tokens, _, _ = choose(LOGITS, torch.zeros(len(u), dtype=torch.long), u, Sampling())
 
     shares = torch.bincount(tokens, minlength=5) / len(u)
 
@@ -246,7 +252,9 @@ def test_two_open_streams_of_one_policy_do_not_mix(tiny: TinyPolicy) -> None:
     examples = read("dev")[:5]
     expected = list(tiny.complete(examples, range(2), Sampling()))
 
-    pairs = list(zip(tiny.complete(examples, range(2), Sampling()), tiny.complete(examples, range(2), Sampling()), strict=True))
+    pairs = list(
+        zip(tiny.complete(examples, range(2), Sampling()), tiny.complete(examples, range(2), Sampling()), strict=True)
+    )
 
     assert pairs == [(c, c) for c in expected]
 

@@ -57,8 +57,15 @@ def test_no_text_encodes_to_the_end_token() -> None:
     assert TOKENIZER.decode([END]) == ""
 
 
-@pytest.mark.parametrize(("text", "shown"), [("12\u00d77", "'×' (U+00D7) at position 2"), ("\t", r"'\t' (U+0009) at position 0"),
-                                             ("a\u0663", "(U+0663) at position 1"), ("ok\ud800", "(U+D800) at position 2")])
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("12\u00d77", "'×' (U+00D7) at position 2"),
+        ("\t", r"'\t' (U+0009) at position 0"),
+        ("a\u0663", "(U+0663) at position 1"),
+        ("ok\ud800", "(U+D800) at position 2"),
+    ],
+)
 def test_an_unknown_character_is_named_with_its_position(text: str, shown: str) -> None:
     with pytest.raises(BadInput) as error:
         TOKENIZER.encode(text)
@@ -120,8 +127,10 @@ def test_importing_the_package_imports_no_heavy_library() -> None:
 
 @pytest.mark.parametrize("library", ["torch", "safetensors"])
 def test_a_missing_library_says_what_to_install(library: str) -> None:
-    done = run_python(f"import sys; sys.modules[{library!r}] = None\n"
-                      "from lockedroom.policy.tiny import load_tiny; load_tiny()")
+    done = run_python(
+        f"import sys; sys.modules[{library!r}] = None\nfrom lockedroom.policy.tiny import load_tiny; load_tiny()"
+    )
 
     assert done.stderr.splitlines()[-1].endswith(
-        "MissingExtra: the embedded model needs an optional dependency; install it with: pip install 'lockedroom[learn]'")
+        "MissingExtra: the embedded model needs an optional dependency; install it with: pip install 'lockedroom[learn]'"
+    )

@@ -9,9 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("safetensors")
-pytest.importorskip("torch")
-
 from lockedroom.errors import BadInput
 from lockedroom.policy.tiny import load_tiny
 from lockedroom.policy.tiny.tokenizer import TokenizerFile
@@ -24,8 +21,13 @@ CONFIG = {"vocabulary": 4, "context": 8, "width": 4, "layers": 1, "heads": 1, "f
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     path = tmp_path / "model.safetensors"
-    save_weights(path, {"wte": np.arange(12, dtype=np.float32).reshape(3, 4)}, config=CONFIG, tokenizer=TOKENIZER,
-                 origin={"made": "by a test"})
+    save_weights(
+        path,
+        {"wte": np.arange(12, dtype=np.float32).reshape(3, 4)},
+        config=CONFIG,
+        tokenizer=TOKENIZER,
+        origin={"made": "by a test"},
+    )
     return path
 
 
@@ -78,7 +80,7 @@ def test_one_flipped_bit_of_a_tensor_is_refused(saved: Path) -> None:
 
 
 def test_a_shipped_file_that_was_changed_is_refused(saved: Path) -> None:
-    with pytest.raises(BadInput, match="corrupted: sha256 is .* was shipped; reinstall lockedroom"):
+    with pytest.raises(BadInput, match=r"corrupted: sha256 is .* was shipped; reinstall lockedroom"):
         load_weights(saved, expected_sha256=SHIPPED["tiny"])
 
 
@@ -99,13 +101,22 @@ def test_a_damaged_header_is_refused(saved: Path) -> None:
 def test_an_unknown_header_entry_is_refused(saved: Path) -> None:
     edit_header(saved, quantised=True)
 
-    with pytest.raises(BadInput, match="header is damaged.*quantised"):
+    with pytest.raises(BadInput, match=r"header is damaged.*quantised"):
         load_weights(saved)
 
 
-@pytest.mark.parametrize("raw", [b"", b"short", b"\xff" * 64, struct.pack("<Q", 2) + b"{}",
-                                 struct.pack("<Q", 22) + b'{"__metadata__": null}', struct.pack("<Q", 2) + b"[]",
-                                 struct.pack("<Q", 36) + b'{"__metadata__": {"lockedroom": "x"}}'])
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"short",
+        b"\xff" * 64,
+        struct.pack("<Q", 2) + b"{}",
+        struct.pack("<Q", 22) + b'{"__metadata__": null}',
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 36) + b'{"__metadata__": {"lockedroom": "x"}}',
+    ],
+)
 def test_a_file_that_is_no_weights_file_is_refused(raw: bytes, tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     path.write_bytes(raw)

@@ -17,45 +17,45 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="measure a policy: draw or read completions, score them, name every failure mode",
         description="Loop A. Scores completions, writes a run folder, prints its summary.",
     )
-    parser.add_argument("--dataset", metavar="FILE", help="examples: .jsonl, .csv or .parquet")
+    add = parser.add_argument
+    add("--dataset", metavar="FILE", help="examples: .jsonl, .csv or .parquet")
     what = parser.add_mutually_exclusive_group()
+    what.add_argument("--completions", metavar="FILE", help="recorded completions, or a run whose completions to judge")
     what.add_argument(
-        "--completions", metavar="FILE", help="recorded completions, or a run folder whose completions to judge"
+        "--policy", metavar="NAME", help="tiny, tiny-weak, tiny-hedge, a .safetensors file, scripted:TEXT"
     )
-    what.add_argument("--policy", metavar="NAME", help="a policy to draw from: scripted:TEXT")
-    parser.add_argument("--scorer", metavar="NAME", help="final-int (default), permissive, or path/to/file.py:function")
-    parser.add_argument(
-        "--draws", type=int, metavar="K", help="completions an example (default: all that are recorded)"
-    )
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N examples")
-    parser.add_argument("--seed", type=int, metavar="S", help="seed of a live policy (default 0)")
-    parser.add_argument("--split", metavar="NAME", help="name of the dataset split (default: the file's stem)")
-    parser.add_argument(
-        "--declare",
-        action="append",
-        metavar="KEY=VALUE",
-        help="how the completions were drawn, e.g. sampling.temperature=0.8",
-    )
-    parser.add_argument("--confidence", type=float, metavar="C", help="of every interval (default 0.95)")
-    parser.add_argument(
-        "--scorer-timeout", type=float, metavar="SECONDS", help="for one call of your own scorer (default 5)"
-    )
-    parser.add_argument(
-        "--scorer-memory", type=int, metavar="MB", help="that your own scorer may allocate (default 512)"
-    )
-    parser.add_argument(
-        "--workers", type=int, default=1, metavar="W", help="processes; the records do not depend on it"
-    )
-    parser.add_argument(
-        "--out", metavar="RUN", help="the run folder to write (default: runs/<dataset>-<policy>-<time>)"
-    )
-    parser.add_argument("--resume", action="store_true", help="continue an interrupted run in --out")
-    parser.add_argument("--json", action="store_true", help="print the summary as JSON")
+    add("--scorer", metavar="NAME", help="final-int (default), permissive, or path/to/file.py:function")
+    add("--draws", type=int, metavar="K", help="completions an example (default: all recorded, or 1 of a live policy)")
+    add("--limit", type=int, metavar="N", help="only the first N examples")
+    add("--split", metavar="NAME", help="name of the dataset split (default: the file's stem)")
+    add("--declare", action="append", metavar="KEY=VALUE", help="how completions were drawn: sampling.temperature=0.8")
+    add("--confidence", type=float, metavar="C", help="of every interval (default 0.95)")
+    add("--scorer-timeout", type=float, metavar="SECONDS", help="for one call of your own scorer (default 5)")
+    add("--scorer-memory", type=int, metavar="MB", help="that your own scorer may allocate (default 512)")
+    add("--workers", type=int, default=1, metavar="W", help="processes; the records do not depend on it")
+    add("--config", metavar="FILE", help="a TOML file with these settings; flags win over it")
+    add("--out", metavar="RUN", help="the run folder to write (default: runs/<dataset>-<policy>-<time>)")
+    add("--resume", action="store_true", help="continue an interrupted run in --out")
+    add("--json", action="store_true", help="print the summary as JSON")
+    _add_sampling(parser.add_argument_group("how a live policy is sampled (for recorded completions: --declare)"))
     parser.set_defaults(run=run)
 
 
-_CONFIG_FLAGS = ("dataset", "completions", "policy", "scorer", "draws", "limit", "seed", "split", "declare", "confidence",
-                 "scorer_timeout", "scorer_memory")  # fmt: skip
+def _add_sampling(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--temperature", type=float, metavar="T", help="0 is greedy decoding (default 1)")
+    add("--top-k", type=int, metavar="K", help="keep the K most probable tokens (default 0: all)")
+    add("--top-p", type=float, metavar="P", help="keep the fewest tokens that hold this share (default 1)")
+    add("--max-tokens", type=int, metavar="N", help="token limit (default: what the context leaves)")
+    add("--stop", action="append", metavar="TEXT", help="end a completion before this text (may be repeated)")
+    add("--seed", type=int, metavar="S", help="a completion depends on (seed, example id, draw) only (default 0)")
+    add("--threads", type=int, metavar="N", help="of PyTorch (default 1; more can be far slower)")
+    add("--exact", action="store_true", default=None, help="also the exact pass rate, from the policy's probabilities")
+
+
+_CONFIG_FLAGS = ("dataset", "completions", "policy", "scorer", "draws", "limit", "split", "declare", "confidence",
+                 "scorer_timeout", "scorer_memory", "threads", "exact")  # fmt: skip
+_SAMPLING_FLAGS = ("temperature", "top_k", "top_p", "max_tokens", "stop", "seed")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,9 +64,14 @@ def run(args: argparse.Namespace) -> int:
     from lockedroom.loops.configuration import read_config
     from lockedroom.loops.evaluate import evaluate
 
-    flags = {name: getattr(args, name) for name in _CONFIG_FLAGS if getattr(args, name) is not None}
+    given = {name: value for name, value in vars(args).items() if value is not None}
     out = Path(args.out) if args.out else default_out(args)
-    config = read_config(flags, out if args.resume else None)
+    config = read_config(
+        {name: given[name] for name in _CONFIG_FLAGS if name in given},
+        {name: given[name] for name in _SAMPLING_FLAGS if name in given},
+        file=Path(args.config) if args.config else None,
+        resumed=out if args.resume else None,
+    )
     with progress_bar("evaluate") as progress:
         done = evaluate(config, out, resume=args.resume, workers=args.workers, command=sys.argv, progress=progress)
     print_evaluated(done, as_json=args.json)
@@ -89,14 +94,17 @@ def print_evaluated(done: Evaluated, *, as_json: bool) -> None:
     if as_json:
         import msgspec
 
-        print(
-            msgspec.json.format(
-                msgspec.json.encode({"run": str(done.path), "summary": done.summary}), indent=2
-            ).decode()
-        )
+        from lockedroom.visible import ascii_json
+
+        shown = {"run": str(done.path), "summary": done.summary, "exact": done.exact}
+        print(ascii_json(msgspec.json.format(msgspec.json.encode(shown), indent=2)))
         return
     timing = done.manifest.timing
     print(render_summary(done.summary, done.manifest))
+    if done.exact is not None:
+        from lockedroom.results.exact import render_exact
+
+        print(render_exact(done.exact))
     rate = timing.attempts / timing.seconds if timing.seconds else 0.0
     print(
         f"{timing.attempts:,} attempts in {timing.seconds:.2f} s ({rate:,.0f} a second, {timing.cpu_seconds:.2f} CPU-s)"

@@ -24,7 +24,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--failures", action="store_true", help="only attempts that could not be judged")
     parser.add_argument("--id", action="append", metavar="ID", help="only this example (may be repeated)")
     parser.add_argument(
-        "--show", type=int, metavar="N", help="how many (default 10; without a filter, 2 of every code)"
+        "--show", type=int, metavar="N", help="how many (default 10; of an id all; without a filter, 2 of every code)"
     )
     parser.add_argument(
         "--full", action="store_true", help=f"do not cut completions after {LONGEST_SHOWN:,} characters"
@@ -38,18 +38,18 @@ def run(args: argparse.Namespace) -> int:
     from lockedroom.errors import BadInput
     from lockedroom.jsonl import encode_lines
     from lockedroom.results.inspection import Wanted, find_records
+    from lockedroom.visible import ascii_json
 
     wanted = Wanted(args.code, args.failures, tuple(args.id or ()))
     if args.show is not None and args.show < 1:
         raise BadInput(f"--show {args.show}: must be at least 1")
-    filtered = wanted != Wanted()
-    found = find_records(Path(args.path), wanted, args.show or (10 if filtered else 2))
+    found = find_records(Path(args.path), wanted, args.show)
     if args.json:
         rows = [{"example": example, "record": record} for example, record in found]
-        print(encode_lines(rows).decode("utf-8"), end="")
+        print(ascii_json(encode_lines(rows)), end="")
         return 0
     if not found:
-        print("nothing to show: every attempt of this run was judged" if args.failures else "nothing to show")
+        print("nothing to show: no record of this run is what was asked for")
     for example, record in found:
         print(describe(example, record, None if args.full else LONGEST_SHOWN))
     return 0

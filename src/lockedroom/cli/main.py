@@ -6,19 +6,23 @@ Only argparse is imported here: `--help` has to answer at once. A command import
 from __future__ import annotations
 
 import argparse
+import errno
+import io
 import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from lockedroom._version import __version__
-from lockedroom.errors import LockedroomError
+from lockedroom.errors import BadInput, LockedroomError
+from lockedroom.visible import visible
 
+LONGEST_LINE = 4000
 EPILOG = """exit codes: 0 fine · 1 a finding · 2 bad input · 3 not comparable · 4 tampered or corrupt · 5 sealed"""
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from lockedroom.cli import dataset, demo, evaluate, inspect, verify
+    from lockedroom.cli import dataset, demo, evaluate, inspect, tokens, verify
 
     parser = argparse.ArgumentParser(
         prog="lockedroom",
@@ -27,19 +31,23 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lockedroom {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (demo, evaluate, inspect, verify, dataset):
+    for command in (demo, evaluate, inspect, verify, tokens, dataset):
         command.add_parser(subparsers)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a LockedroomError becomes one message on stderr."""
-    parsed = build_parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    parsed = build_parser().parse_args(given)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot show a sign still gets a result
     try:
+        _refuse_undecodable(given)
         code: int = parsed.run(parsed)
         sys.stdout.flush()
     except LockedroomError as error:
-        print(f"lockedroom: {error}", file=sys.stderr)
+        print("\n".join(visible(line, LONGEST_LINE) for line in f"lockedroom: {error}".split("\n")), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("lockedroom: stopped; an unfinished run is continued with the same command and --resume", file=sys.stderr)
@@ -48,7 +56,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader (head, less) has gone; nothing is wrong. Keep the interpreter from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print("lockedroom: the output cannot be written: no space left on the device", file=sys.stderr)
+        return 2
     return code
+
+
+def _refuse_undecodable(arguments: Sequence[str]) -> None:
+    """Everything a run depends on is kept as UTF-8 text, also the names of files."""
+    for argument in arguments:
+        if not argument.isascii() and any("\ud800" <= character <= "\udfff" for character in argument):
+            raise BadInput(f"{argument!r}: not UTF-8; rename the file, or set the terminal's encoding to UTF-8")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ def run(args: argparse.Namespace) -> int:
     import msgspec
 
     from lockedroom.results.verify import verify
+    from lockedroom.visible import ascii_json
 
     results = []
     for name in args.runs:
@@ -42,5 +43,5 @@ def run(args: argparse.Namespace) -> int:
             for line in done.not_checked:
                 print(f"  not checked: {line}")
     if args.json:
-        print(msgspec.json.format(msgspec.json.encode(results), indent=2).decode())
+        print(ascii_json(msgspec.json.format(msgspec.json.encode(results), indent=2)))
     return 0

@@ -10,44 +10,52 @@ from typing import Any
 import msgspec
 
 from lockedroom.errors import BadInput
-from lockedroom.jsonl import reword
+from lockedroom.jsonl import open_for_reading, reword
 from lockedroom.records import Sampling
 from lockedroom.results.run_folder import CONFIG
+from lockedroom.safeguards.room import ScorerIdentity
 
 
 class EvaluateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
-    """What decides the records of a run; saved as `config.toml`. `workers` only decides how fast they are made."""
+    """What decides the records of a run; saved as `config.toml`. `workers` only decides how fast they are made.
+
+    `scorer_sha256` and `scorer_fingerprint` pin the scorer that is named: a run with another one is refused. Left out,
+    they become those of the scorer that is found.
+    """
 
     dataset: str
     completions: str | None = None
     policy: str | None = None
     scorer: str = "final-int"
+    scorer_sha256: str | None = None
+    scorer_fingerprint: str | None = None
     split: str | None = None
     draws: int | None = None
     limit: int | None = None
-    seed: int = 0
     declare: tuple[str, ...] = ()
     scorer_timeout: float = 5.0
     scorer_memory: int = 512
     confidence: float = 0.95
+    threads: int = 1
+    exact: bool = False
     sampling: Sampling = Sampling()
 
 
-def read_config(flags: Mapping[str, Any], resumed: Path | None) -> EvaluateConfig:
-    """Return the configuration that the flags give; when resuming, flags left out are as the run was begun.
+def read_config(
+    flags: Mapping[str, Any], sampling: Mapping[str, Any], *, file: Path | None = None, resumed: Path | None = None
+) -> EvaluateConfig:
+    """Return the configuration that a file and the flags give, flags first; when resuming, the rest is as it was begun.
 
     Raises BadInput for an unknown key, a wrong type, a missing dataset, or nothing to resume.
     """
     saved: dict[str, Any] = {}
     if resumed is not None:
-        path = resumed / CONFIG
-        if not path.is_file():
+        if not (resumed / CONFIG).is_file():
             raise BadInput(f"{resumed}: nothing to resume here; run without --resume")
-        try:
-            saved = tomllib.loads(path.read_text("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BadInput(f"{path}: not TOML: {error}; start a new run in another folder") from None
-    merged = {**saved, **flags}
+        saved = _read_toml(resumed / CONFIG)
+    if file is not None:
+        saved |= _read_toml(file)
+    merged = {**saved, **flags, "sampling": {**saved.get("sampling", {}), **sampling}}
     if "dataset" not in merged:
         raise BadInput("--dataset is missing: name the file of examples")
     try:
@@ -56,11 +64,38 @@ def read_config(flags: Mapping[str, Any], resumed: Path | None) -> EvaluateConfi
         raise BadInput(f"configuration: {reword(str(error))}") from None
 
 
-def encode_config(config: EvaluateConfig, draws: int) -> bytes:
-    """Return the configuration as TOML, with the number of draws that was settled on."""
+def _read_toml(path: Path) -> dict[str, Any]:
+    with open_for_reading(path) as stream:
+        try:
+            return tomllib.loads(stream.read().decode("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BadInput(f"{path}: not TOML: {error}") from None
+
+
+def settle(config: EvaluateConfig, scorer: ScorerIdentity, draws: int) -> EvaluateConfig:
+    """Return the configuration with what was left out filled in: the number of draws, and which scorer it is.
+
+    Raises BadInput when the configuration pins another scorer, as that of an interrupted run does.
+    """
+    for what, pinned, found in (
+        ("source sha256", config.scorer_sha256, scorer.source_sha256),
+        ("fingerprint of its verdicts", config.scorer_fingerprint, scorer.fingerprint),
+    ):
+        if pinned is not None and pinned != found:
+            raise BadInput(
+                f"--scorer {config.scorer!r} is not the scorer that this configuration pins ({what}: was "
+                f"{pinned[:12]}…, now {found[:12]}…); restore the scorer, or start a new run in another folder"
+            )
+    return msgspec.structs.replace(
+        config, draws=draws, scorer_sha256=scorer.source_sha256, scorer_fingerprint=scorer.fingerprint
+    )
+
+
+def encode_config(config: EvaluateConfig) -> bytes:
+    """Return the configuration as TOML."""
     import tomli_w
 
-    return tomli_w.dumps(msgspec.to_builtins(msgspec.structs.replace(config, draws=draws))).encode()
+    return tomli_w.dumps(msgspec.to_builtins(config)).encode()
 
 
 def check_config(config: EvaluateConfig, workers: int) -> None:
@@ -72,5 +107,5 @@ def check_config(config: EvaluateConfig, workers: int) -> None:
         raise BadInput(f"--workers {workers}: must be at least 1")
     if not 0 < config.confidence < 1:
         raise BadInput(f"--confidence {config.confidence}: must lie between 0 and 1, e.g. 0.95")
-    if config.scorer_timeout <= 0 or config.scorer_memory <= 0:
+    if not config.scorer_timeout > 0 or config.scorer_memory <= 0:  # NaN is not above 0
         raise BadInput("--scorer-timeout and --scorer-memory must be above 0")

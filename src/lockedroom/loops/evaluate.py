@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -20,24 +19,33 @@ import msgspec
 
 from lockedroom._version import __version__
 from lockedroom.dataset.load import canonical_line, read_examples
-from lockedroom.errors import BadInput
-from lockedroom.jsonl import encode_lines
+from lockedroom.errors import BadInput, CannotWrite
+from lockedroom.jsonl import encode_lines, read_batches
 from lockedroom.loops.attempt import attempt
-from lockedroom.loops.configuration import EvaluateConfig, check_config, encode_config
-from lockedroom.loops.opening import Opened, open_named
+from lockedroom.loops.configuration import EvaluateConfig, check_config, encode_config, settle
+from lockedroom.loops.exact import measure_exactly, require_exact
+from lockedroom.loops.opening import Opened, identify, open_named
+from lockedroom.loops.resuming import take_over
 from lockedroom.policy.recorded import RecordedPolicy
+from lockedroom.protocols import BatchScorer
 from lockedroom.records import Example, Record, Sampling
+from lockedroom.results.exact import EXACT_JSON, EXACT_JSONL, Exact, ExactExample, sampled_beside, sum_up
 from lockedroom.results.rendering import render_summary
-from lockedroom.results.run_folder import PIECES, RunFolder
+from lockedroom.results.run_folder import EXAMPLES, PIECES, SUMMARY_JSON, SUMMARY_MD, RunFolder, indented_json
 from lockedroom.results.summary import Summary, summarise
-from lockedroom.results.tally import Tally, pair_with_examples
+from lockedroom.results.tally import Tally
 from lockedroom.safeguards import manifest as manifests
 from lockedroom.safeguards.environment import read_git_state, read_hardware
-from lockedroom.safeguards.room import DatasetIdentity, Room
+from lockedroom.safeguards.room import DatasetIdentity, Room, ScorerIdentity
+from lockedroom.scorer.identity import source_sha256
+from lockedroom.visible import visible
 
 # A chunk is what is lost when a run is killed: about this many seconds of scoring.
 CHUNK_SECONDS = 0.25
 FIRST_CHUNK = 16
+# Attempts that are held in memory at a time.
+LONGEST_CHUNK = 4096
+LONGEST_ID_SHOWN = 60
 
 
 class Evaluated(msgspec.Struct, frozen=True):
@@ -46,6 +54,7 @@ class Evaluated(msgspec.Struct, frozen=True):
     path: Path
     manifest: manifests.Manifest
     summary: Summary
+    exact: Exact | None = None
 
 
 Progress = Callable[[int], None]
@@ -69,7 +78,11 @@ def evaluate(
     clock = _Clock()
     with open_named(config) as opened:
         draws = range(opened.draws)
-        run = RunFolder(out, encode_config(config, opened.draws), draws=len(draws), resume=resume)
+        if config.exact:
+            require_exact(opened.policy, opened.scorer)
+        scorer = identify(opened.scorer)
+        config = settle(config, scorer, opened.draws)
+        run = RunFolder(out, encode_config(config), draws=len(draws), resume=resume)
         try:
             if opened.costly:
                 _validate_first(config, opened)
@@ -82,34 +95,38 @@ def evaluate(
                     run.records.append(encode_lines(records), len(records))
                     if progress is not None:
                         progress(len(records))
+            _refuse_changed(config, opened)
             inputs = _reconcile(config, opened, tally)
-        except BadInput:
-            run.abandon(remove=run.recorded == 0 and not opened.costly)
+            summary = summarise(tally, opened.scorer.spec, config.confidence)
+            timing = clock.read(summary.attempts - run.recorded)
+            return _close(config, opened, run, summary, scorer=scorer, inputs=inputs, timing=timing, command=command)
+        except BadInput as error:
+            # The disk is full, or attempts were costly: what is finished is kept. Else the run is made again in no time.
+            run.abandon(remove=not isinstance(error, CannotWrite) and not (opened.costly and run.holds_attempts()))
             raise
         except BaseException:
             run.abandon(remove=False)
             raise
-        summary = summarise(tally, opened.scorer.spec, config.confidence)
-        timing = clock.read(summary.attempts - run.recorded)
-        return _close(config, opened, run, summary, inputs=inputs, timing=timing, command=command)
 
 
 def _records(config: EvaluateConfig, opened: Opened, run: RunFolder, draws: range) -> Iterator[list[Record]]:
     """Yield the records of whole examples: first those of an interrupted run, then new ones."""
     old = run.old_records()
     position = 0
-    chunk = FIRST_CHUNK if opened.costly else sys.maxsize
+    longest = max(1, LONGEST_CHUNK // len(draws))
+    chunk = min(FIRST_CHUNK, longest) if opened.costly else longest
     for batch in _examples(config, opened, run):
         start = 0
         while start < len(batch):
             if position < run.recorded:
                 part = batch[start : start + (run.recorded - position) // len(draws)]
-                records = _replay(opened, part, list(itertools.islice(old, len(part) * len(draws))), draws)
+                records = take_over(opened.policy, part, list(itertools.islice(old, len(part) * len(draws))), draws)
             else:
                 part = batch[start : start + chunk]
                 began = time.monotonic()
                 records = attempt(opened.policy, opened.scorer, part, draws, config.sampling)
-                chunk = _next_chunk(chunk, time.monotonic() - began)
+                if opened.costly:
+                    chunk = _next_chunk(chunk, time.monotonic() - began, longest)
             yield records
             start += len(part)
             position += len(records)
@@ -125,6 +142,10 @@ def _examples(config: EvaluateConfig, opened: Opened, run: RunFolder) -> Iterato
         run.examples.append(canonical_line(batch), len(batch))
         count += len(batch)
         yield batch
+    _refuse_short(config, count)
+
+
+def _refuse_short(config: EvaluateConfig, count: int) -> None:
     if config.limit is not None and count < config.limit:
         raise BadInput(f"--limit {config.limit}: {config.dataset} holds only {count} examples; lower the limit")
 
@@ -142,13 +163,13 @@ def _in_pieces(
     for batch in _examples(config, opened, run):
         part = batch[: max(0, finished - count)]
         if part:
-            records = _replay(opened, part, list(itertools.islice(old, len(part) * len(draws))), draws)
+            records = take_over(opened.policy, part, list(itertools.islice(old, len(part) * len(draws))), draws)
             tally.add(records, opened.scorer.spec)
             run.records.append(encode_lines(records), len(records))
         if isinstance(opened.policy, RecordedPolicy):
             opened.policy.rows_of([example.id for example in batch[len(part) :]])  # finds repeated and left-over ids
         count += len(batch)
-    for piece_tally, blocks in run_pieces(config, run.path, range(finished, count), opened.draws, workers):
+    for piece_tally, blocks in run_pieces(config, opened, run.path, range(finished, count), workers):
         for block, lines in blocks:
             run.records.append(block, lines)
         tally.merge(piece_tally)
@@ -163,36 +184,25 @@ def _validate_first(config: EvaluateConfig, opened: Opened) -> None:
         count += len(rows)
         if config.limit is not None and count >= config.limit:
             return
+    _refuse_short(config, count)
 
 
-def _replay(opened: Opened, examples: Sequence[Example], records: list[Record], draws: range) -> list[Record]:
-    """Take records over from an interrupted run, after checking that they are these examples' and these completions."""
-    misplaced = pair_with_examples(records, examples, len(draws))
-    if misplaced is None and isinstance(opened.policy, RecordedPolicy):
-        drawn = opened.policy.complete(examples, draws, Sampling())
-        for record, completion in zip(records, drawn, strict=True):
-            if record.completion is not None and record.completion != completion:
-                misplaced = records.index(record)
-                break
-    if misplaced is not None:
-        record = records[min(misplaced, len(records) - 1)]
+def _next_chunk(chunk: int, seconds: float, longest: int) -> int:
+    return max(1, min(chunk * 2, longest, int(chunk * CHUNK_SECONDS / max(seconds, 1e-6))))
+
+
+def _refuse_changed(config: EvaluateConfig, opened: Opened) -> None:
+    """A person's scorer is read again when its process has to be replaced, so the file has to stay as it was."""
+    if isinstance(opened.scorer, BatchScorer) and source_sha256(opened.scorer.source) != config.scorer_sha256:
         raise BadInput(
-            f"cannot resume: the record of id {record.id!r}, draw {record.draw} does not belong to these inputs; "
-            "restore the dataset and completions, or start a new run in another folder"
+            f"{opened.scorer.source}: the scorer was changed while it judged this run; start a new run in another folder"
         )
-    return records
 
 
-def _next_chunk(chunk: int, seconds: float) -> int:
-    if chunk == sys.maxsize:
-        return chunk
-    return max(1, min(chunk * 2, int(chunk * CHUNK_SECONDS / max(seconds, 1e-6))))
-
-
-def _reconcile(config: EvaluateConfig, opened: Opened, tally: Tally) -> dict[str, object]:
+def _reconcile(config: EvaluateConfig, opened: Opened, tally: Tally) -> manifests.Inputs:
     """Account for the inputs: what the completions file held that no example asked for, and what it lacked."""
     if not isinstance(opened.policy, RecordedPolicy):
-        return {}
+        return manifests.Inputs(dataset=config.dataset)
     missing = tally.failures.get("missing_completion")
     if missing is not None and missing.count == tally.examples * tally.draws:
         raise BadInput(
@@ -200,14 +210,15 @@ def _reconcile(config: EvaluateConfig, opened: Opened, tally: Tally) -> dict[str
             "these are completions for another dataset"
         )
     extra = [] if config.limit is not None else opened.policy.leftovers()
-    return {
-        "completions": str(opened.policy.path),
-        "completions_sha256": opened.policy.sha256(),
-        "missing_completions": missing.count if missing else 0,
-        "missing_first": [example_id for example_id, _ in missing.shown] if missing else [],
-        "extra_ids": len(extra),
-        "extra_first": extra[:3],
-    }
+    return manifests.Inputs(
+        dataset=config.dataset,
+        completions=str(opened.policy.path),
+        completions_sha256=opened.policy.sha256(),
+        missing_completions=missing.count if missing else 0,
+        missing_first=tuple(example_id for example_id, _ in missing.shown) if missing else (),
+        extra_ids=len(extra),
+        extra_first=tuple(visible(name, LONGEST_ID_SHOWN) for name in extra[:3]),
+    )
 
 
 def _close(
@@ -216,7 +227,8 @@ def _close(
     run: RunFolder,
     summary: Summary,
     *,
-    inputs: dict[str, object],
+    scorer: ScorerIdentity,
+    inputs: manifests.Inputs,
     timing: manifests.Timing,
     command: Sequence[str],
 ) -> Evaluated:
@@ -227,27 +239,36 @@ def _close(
         format=manifests.FORMAT,
         run_id=os.urandom(8).hex(),
         kind="evaluate",
-        room=Room(dataset, opened.declared.prompts, opened.scorer_identity, opened.declared.sampling),
+        room=Room(dataset, opened.declared.prompts, scorer, opened.declared.sampling),
         policy=opened.policy.spec,
         scorer=opened.scorer.spec,
         selection={"draws": opened.draws, "selector": "none"},
         draws=opened.draws,
-        seed=config.seed,
+        seed=config.sampling.seed,
         command=list(command),
-        inputs={"dataset": config.dataset, **inputs},
+        inputs=inputs,
         versions={"lockedroom": __version__, "python": platform.python_version(), "msgspec": msgspec.__version__},
         git=read_git_state(Path.cwd()),
         hardware=read_hardware(),
-        threads=1,
+        threads=config.threads,
         timing=timing,
         files={},
     )
-    files = run.finish(
-        msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n", render_summary(summary, manifest).encode()
-    )
-    manifest = msgspec.structs.replace(manifest, files=files)
+    derived = {SUMMARY_JSON: indented_json(summary), SUMMARY_MD: render_summary(summary, manifest).encode()}
+    exact = None
+    if config.exact:
+        rows = _exact_rows(opened, run, config.sampling)
+        exact = sum_up(rows, sampled_beside(summary), opened.draws, config.confidence)
+        derived |= {EXACT_JSONL: encode_lines(rows), EXACT_JSON: indented_json(exact)}
+    manifest = msgspec.structs.replace(manifest, files=run.finish(derived))
     run.seal(manifest)
-    return Evaluated(run.path, manifest, summary)
+    return Evaluated(run.path, manifest, summary, exact)
+
+
+def _exact_rows(opened: Opened, run: RunFolder, sampling: Sampling) -> list[ExactExample]:
+    policy, accepted = require_exact(opened.policy, opened.scorer)
+    batches = read_batches(run.path / EXAMPLES, Example)
+    return [row for batch in batches for row in measure_exactly(policy, accepted, batch.rows, sampling)]
 
 
 class _Clock:

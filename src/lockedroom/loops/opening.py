@@ -14,14 +14,16 @@ from lockedroom.errors import BadInput
 from lockedroom.policy.declared import Declared, read_declared
 from lockedroom.policy.recorded import RecordedPolicy
 from lockedroom.policy.scripted import ScriptedPolicy
-from lockedroom.protocols import BatchScorer, Policy, Prompt, Scorer
-from lockedroom.records import Failure, Sampling, Score
+from lockedroom.protocols import BatchScorer, Policy, Prompt, Scorer, TokenPolicy
+from lockedroom.records import Failure, FailureCode, Sampling, Score
 from lockedroom.safeguards.room import ScorerIdentity
 from lockedroom.scorer.battery import BATTERY
 from lockedroom.scorer.builtin import BUILTIN, BuiltinScorer, find_builtin
 from lockedroom.scorer.identity import fingerprint, source_sha256
 
 SCRIPTED = "scripted:"
+TINY = ("tiny", "tiny-weak", "tiny-hedge")
+UNAVAILABLE = "unavailable"
 
 
 class Named(Protocol):
@@ -42,6 +44,8 @@ class Named(Protocol):
     @property
     def scorer_memory(self) -> int: ...
     @property
+    def threads(self) -> int: ...
+    @property
     def sampling(self) -> Sampling: ...
 
 
@@ -50,7 +54,6 @@ class Opened(msgspec.Struct, frozen=True):
 
     policy: Policy
     scorer: Scorer
-    scorer_identity: ScorerIdentity
     first_refused: Callable[[Sequence[Any]], int | None]
     declared: Declared
     draws: int
@@ -66,7 +69,6 @@ def open_named(names: Named) -> Iterator[Opened]:
         yield Opened(
             policy=policy,
             scorer=scorer,
-            scorer_identity=identify(scorer),
             first_refused=scorer.first_refused if isinstance(scorer, BatchScorer) else first_refused_by(scorer.accepts),
             declared=declared,
             draws=draws,
@@ -92,16 +94,23 @@ def open_scorer(name: str, *, timeout_s: float, memory_mb: int) -> Iterator[Scor
 
 
 def identify(scorer: Scorer) -> ScorerIdentity:
-    """Return what the room keeps of a scorer: name, version, hash of its source, fingerprint of its behaviour."""
+    """Return what the room keeps of a scorer: name, version, hash of its source, fingerprint of its behaviour.
+
+    The fingerprint of a scorer that runs out of time on the battery is `unavailable`: that depends on the machine.
+    """
     if isinstance(scorer, BuiltinScorer):
         verdicts: list[Score | Failure] = [scorer.score(example, completion) for example, completion in BATTERY]
         source = source_sha256(scorer.source)
     elif isinstance(scorer, BatchScorer):
-        examples, completions = zip(*BATTERY, strict=True)
-        verdicts = scorer.score_batch(examples, completions)
         source = source_sha256(scorer.source)
+        verdicts = []
+        for example, completion in BATTERY:
+            verdict = scorer.score_batch([example], [completion])[0]
+            if isinstance(verdict, Failure) and verdict.code is FailureCode.SCORER_TIMEOUT:
+                return ScorerIdentity(scorer.spec.name, scorer.spec.version, source, UNAVAILABLE)
+            verdicts.append(verdict)
     else:
-        return ScorerIdentity(scorer.spec.name, scorer.spec.version, "unavailable", "unavailable")
+        return ScorerIdentity(scorer.spec.name, scorer.spec.version, UNAVAILABLE, UNAVAILABLE)
     return ScorerIdentity(scorer.spec.name, scorer.spec.version, source, fingerprint(verdicts))
 
 
@@ -114,14 +123,40 @@ def _open_policy(names: Named) -> tuple[Policy, Declared, int]:
     if policy.startswith(SCRIPTED):
         text = policy.removeprefix(SCRIPTED)
         scripted = ScriptedPolicy(lambda prompt, _draw: _fill(text, prompt), name=policy)
-        return scripted, _declared_live(names.sampling), names.draws or 1
+        return scripted, _declared_live(names.sampling, "none: the script decides"), names.draws or 1
+    if is_tiny(policy):
+        from lockedroom.policy.tiny.randomness import SEED_SCHEME
+
+        tiny = open_token_policy(policy, threads=names.threads)
+        return tiny, _declared_live(names.sampling, SEED_SCHEME), names.draws or 1
     raise BadInput(
-        f"--policy {policy!r}: unknown policy; use {SCRIPTED}TEXT (the same completion for every example; {{prompt}} "
-        "stands for the prompt), or measure recorded completions with --completions FILE"
+        f"--policy {policy!r}: unknown policy; use {', '.join(TINY)}, a .safetensors file of that kind, or {SCRIPTED}TEXT "
+        "(the same completion for every example; {prompt} stands for the prompt), or measure recorded completions with "
+        "--completions FILE"
     )
 
 
+def is_tiny(name: str) -> bool:
+    return name in TINY or name.endswith(".safetensors")
+
+
+def open_token_policy(name: str, *, threads: int) -> TokenPolicy:
+    """Return the policy of this name, if its distribution can be read; else raise BadInput."""
+    if not is_tiny(name):
+        raise BadInput(
+            f"--policy {name!r}: gives no probabilities; use {', '.join(TINY)} or a .safetensors file of that kind"
+        )
+    from lockedroom.policy.tiny import load_tiny
+
+    return load_tiny(name if name in TINY else Path(name), threads=threads)
+
+
 def _open_recorded(path: Path, names: Named) -> tuple[Policy, Declared, int]:
+    if names.sampling != Sampling():
+        raise BadInput(
+            f"{path}: these completions were drawn already, so --temperature, --seed and the like cannot change them; "
+            "say how they were drawn with --declare, e.g. --declare sampling.temperature=0.8"
+        )
     declared = read_declared(path, names.declare)
     policy = RecordedPolicy(path, declared)
     recorded = policy.draws_recorded(enough=names.draws)
@@ -132,10 +167,10 @@ def _open_recorded(path: Path, names: Named) -> tuple[Policy, Declared, int]:
     return policy, declared, names.draws or max(1, recorded)
 
 
-def _declared_live(sampling: Sampling) -> Declared:
-    fields = msgspec.to_builtins(sampling)
-    fields.pop("seed", None)
-    return Declared({}, {"template": "{prompt}"}, {**fields, "seed_scheme": "scripted"})
+def _declared_live(sampling: Sampling, seed_scheme: str) -> Declared:
+    fields = msgspec.structs.asdict(sampling)
+    del fields["seed"]
+    return Declared({}, {"template": "{prompt}"}, {**fields, "stop": list(sampling.stop), "seed_scheme": seed_scheme})
 
 
 def _fill(text: str, prompt: Prompt) -> str:

@@ -7,8 +7,12 @@ run left behind is continued, whatever the number of workers then and now.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,7 +26,9 @@ from lockedroom.jsonl import BLOCK_BYTES, Batch, encode_lines, line_offsets, rea
 from lockedroom.loops.attempt import attempt
 from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.opening import Opened, open_named
+from lockedroom.loops.resuming import take_over
 from lockedroom.policy.recorded import RecordedPolicy
+from lockedroom.protocols import Policy
 from lockedroom.records import Example, Record
 from lockedroom.results.run_folder import EXAMPLES, PIECES, writing
 from lockedroom.results.tally import Tally
@@ -32,6 +38,8 @@ LONGEST_PIECE = 2048
 PIECES_A_WORKER = 8
 # Examples between two flushes of a piece, where an attempt is worth keeping: what a kill can cost each worker.
 CHUNK = 16
+# Attempts that a worker holds in memory at a time.
+LONGEST_CHUNK = 2048
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -45,7 +53,7 @@ class Piece(msgspec.Struct, frozen=True):
 
 
 def run_pieces(
-    config: EvaluateConfig, run: Path, examples: range, draws: int, workers: int
+    config: EvaluateConfig, opened: Opened, run: Path, examples: range, workers: int
 ) -> Iterator[tuple[Tally, Iterator[tuple[bytes, int]]]]:
     """Score `examples` in pieces; yield each piece's tally and its records (blocks with their number of lines), in order.
 
@@ -54,10 +62,13 @@ def run_pieces(
     folder = run / PIECES
     with writing(folder):
         folder.mkdir(exist_ok=True)
-    pieces = _plan(config, run, examples, draws, workers)
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _open_worker, (config, run, draws)) as pool:
-        futures: list[Future[bytes]] = [pool.submit(_score_piece, piece) for piece in pieces]
+    _await_orphans(folder)
+    draws = opened.draws
+    pieces = _plan(opened.policy, run, examples, draws, workers)
+    others = set(multiprocessing.active_children())
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _open_worker, (config, run, draws)) as pool:
+        with _interrupts_held():  # what is started inherits it, so that Ctrl-C finds no worker half started
+            futures: list[Future[bytes]] = [pool.submit(_score_piece, piece) for piece in pieces]
         try:
             for piece, future in zip(pieces, futures, strict=True):
                 tally: Tally = _tally_decoder.decode(future.result())
@@ -68,6 +79,10 @@ def run_pieces(
             raise CannotWrite(
                 f"{run}: a worker process died; continue with --resume, perhaps with fewer --workers"
             ) from None
+        except BaseException:
+            for worker in set(multiprocessing.active_children()) - others:
+                worker.terminate()
+            raise
         finally:
             for future in futures:
                 future.cancel()
@@ -75,7 +90,25 @@ def run_pieces(
         folder.rmdir()
 
 
-def _plan(config: EvaluateConfig, run: Path, examples: range, draws: int, workers: int) -> list[Piece]:
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _await_orphans(folder: Path) -> None:
+    """Return when no worker of a killed process writes here any more; each holds a lock while it lives."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    finally:
+        os.close(lock)
+
+
+def _plan(policy: Policy, run: Path, examples: range, draws: int, workers: int) -> list[Piece]:
     """Cut the examples into pieces around those that an interrupted run has begun."""
     size = max(1, min(LONGEST_PIECE, -(-len(examples) // (workers * PIECES_A_WORKER))))
     bounds: list[tuple[int, int]] = []
@@ -87,10 +120,7 @@ def _plan(config: EvaluateConfig, run: Path, examples: range, draws: int, worker
         cursor = stop
     cuts = [start for start, _ in bounds] + [examples.stop]
     offsets = line_offsets(run / EXAMPLES, cuts)
-    completions = [0] * len(cuts)
-    if config.completions is not None:
-        path = Path(config.completions)
-        completions = line_offsets(path / "records.jsonl" if path.is_dir() else path, cuts)
+    completions = policy.part_offsets(cuts, draws) if isinstance(policy, RecordedPolicy) else [0] * len(cuts)
     return [
         Piece(start, stop, first, end, begin)
         for (start, stop), first, end, begin in zip(bounds, offsets, offsets[1:], completions, strict=False)
@@ -132,36 +162,48 @@ class _Worker(msgspec.Struct):
     run: Path
     draws: int
     opened: Opened
+    policy: Policy
 
 
 _workers: list[_Worker] = []
 
 
 def _open_worker(config: EvaluateConfig, run: Path, draws: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends a worker silently; what it has finished is on disk
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    fcntl.flock(os.open(run / PIECES, os.O_RDONLY), fcntl.LOCK_SH)  # held until this process ends
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     stack = contextlib.ExitStack()
-    _workers.append(_Worker(config, run, draws, stack.enter_context(open_named(config))))
+    opened = stack.enter_context(open_named(config))
+    _workers.append(_Worker(config, run, draws, opened, opened.policy))
     multiprocessing.util.Finalize(stack, stack.close, exitpriority=10)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _score_piece(piece: Piece) -> bytes:
     """Write the records of a piece, after those that are there already; return its tally."""
     worker = _workers[0]
     opened, draws = worker.opened, range(worker.draws)
-    policy = opened.policy
+    policy = worker.policy
     if isinstance(policy, RecordedPolicy):
-        policy = RecordedPolicy(policy.path, opened.declared, start=piece.completions_byte)
+        policy = worker.policy = policy.beginning_at(piece.completions_byte)
     tally = Tally(draws=len(draws), codes={}, failures={}, passes={}, graded_passes={})
     path = worker.run / PIECES / _name(piece.start, piece.stop)
     batches = read_batches(worker.run / EXAMPLES, Example, start=piece.first_byte, stop=piece.end_byte)
     with writing(path), open(path, "a+b") as file:
         old = _kept_records(path, len(draws))
         file.truncate(sum(len(encode_lines([record])) for record in old))
-        for examples in _chunks(batches, CHUNK if opened.costly else LONGEST_PIECE):
+        longest = max(1, LONGEST_CHUNK // len(draws))
+        for examples in _chunks(batches, min(CHUNK, longest) if opened.costly else longest):
             done = min(len(old) // len(draws), len(examples))
-            records = old[: done * len(draws)]
+            records = take_over(policy, examples[:done], old[: done * len(draws)], draws)
             del old[: len(records)]
-            if isinstance(policy, RecordedPolicy):
-                policy.rows_of([example.id for example in examples[:done]])
             if done < len(examples):
                 fresh = attempt(policy, opened.scorer, examples[done:], draws, worker.config.sampling)
                 file.write(encode_lines(fresh))

@@ -11,15 +11,17 @@ import msgspec
 
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import read_batches
-from lockedroom.records import Example, Failure, Record, Score
+from lockedroom.records import Example, Record, Score
 from lockedroom.results.run_folder import EXAMPLES, RECORDS, SUMMARY_JSON
 from lockedroom.results.summary import Summary
 from lockedroom.safeguards.manifest import read_manifest
 from lockedroom.visible import visible
 
+SHOWN, SHOWN_OF_EACH = 10, 2
+
 
 class Wanted(msgspec.Struct, frozen=True):
-    """Which records: of one code, failures only, of some ids; everything None or empty means a few of each code."""
+    """Which records: of one code, failures only, of some ids; all that is given must hold. Nothing given: a few of each code."""
 
     code: str | None = None
     failures: bool = False
@@ -46,25 +48,24 @@ def read_pairs(run: Path, draws: int) -> Iterator[tuple[Example, Record]]:
                 yield example, record
 
 
-def find_records(run: Path, wanted: Wanted, show: int) -> list[tuple[Example, Record]]:
+def find_records(run: Path, wanted: Wanted, show: int | None = None) -> list[tuple[Example, Record]]:
     """Return the first `show` matching records; without a filter, the first `show` of every code, grouped by code.
+
+    `show` None stands for 2 of every code, 10 of one code or of the failures, and all records of the ids asked for.
 
     Raises BadInput for a code or an id that the run does not hold, naming what it does hold.
     """
     summary = read_summary(run)
     pairs = read_pairs(run, summary.draws)
     if wanted.ids:
-        return _of_ids(run, pairs, wanted, summary.draws)
+        return _of_ids(run, pairs, wanted, summary.draws)[:show]
     counts = {code.code: code.count for code in summary.codes} | {one.code: one.count for one in summary.failures}
     if wanted.code is not None and wanted.code not in counts:
         held = ", ".join(f"{name} ({count:,})" for name, count in counts.items())
         raise BadInput(f"--code {wanted.code!r}: no record of {run} has this code; it holds {held}")
-    if wanted.failures:
-        counts = {one.code: one.count for one in summary.failures}
-        return list(itertools.islice((pair for pair in pairs if isinstance(pair[1].result, Failure)), show))
-    if wanted.code is not None:
-        counts = {wanted.code: counts[wanted.code]}
-    return _first_of_each(pairs, {name: min(count, show) for name, count in counts.items()})
+    if wanted.code is None and not wanted.failures:
+        return _first_of_each(pairs, {name: min(count, show or SHOWN_OF_EACH) for name, count in counts.items()})
+    return list(itertools.islice((pair for pair in pairs if _matches(pair[1], wanted)), show or SHOWN))
 
 
 def code_of(record: Record) -> str:
@@ -79,6 +80,12 @@ def _names(record: Record) -> tuple[str, str]:
     return (
         code_of(record),
         f"{code_of(record)} ({result.details.outcome.value if isinstance(result, Score) else 'failure'})",
+    )
+
+
+def _matches(record: Record, wanted: Wanted) -> bool:
+    return (wanted.code is None or wanted.code in _names(record)) and not (
+        wanted.failures and isinstance(record.result, Score)
     )
 
 
@@ -98,17 +105,18 @@ def _first_of_each(pairs: Iterator[tuple[Example, Record]], quota: dict[str, int
 def _of_ids(
     run: Path, pairs: Iterator[tuple[Example, Record]], wanted: Wanted, draws: int
 ) -> list[tuple[Example, Record]]:
-    left = set(wanted.ids)
+    asked = set(wanted.ids)
+    met: set[str] = set()
     found = []
-    remaining = len(set(wanted.ids)) * draws
+    remaining = len(asked) * draws
     for pair in pairs:
-        if pair[0].id in left:
+        if pair[0].id in asked:
+            met.add(pair[0].id)
             remaining -= 1
-            matches = wanted.code is None or wanted.code in _names(pair[1])
-            if matches and not (wanted.failures and isinstance(pair[1].result, Score)):
+            if _matches(pair[1], wanted):
                 found.append(pair)
             if remaining == 0:
                 return found
-    absent = sorted(left - {example.id for example, _ in found}) if remaining else []
+    absent = sorted(asked - met)
     shown = ", ".join(repr(visible(name, 60)) for name in absent[:5])
     raise BadInput(f"--id {shown}: no such example in {run}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from lockedroom.records import Outcome
 from lockedroom.results.summary import Estimate, Summary
+from lockedroom.results.text_table import text_table
 from lockedroom.safeguards.manifest import Manifest
 from lockedroom.visible import visible
 
@@ -23,7 +23,7 @@ def render_summary(summary: Summary, manifest: Manifest) -> str:
         f"{summary.examples:,} examples × {summary.draws} draw{'s' * (summary.draws > 1)} = {summary.attempts:,} attempts, "
         f"judged by {visible(room.scorer.name, 80)} version {room.scorer.version}.",
         "",
-        *_table(
+        *text_table(
             ("", "value", f"{summary.confidence:.0%} interval", "standard error", "how"),
             _estimates(summary),
             numbers=(1,),
@@ -33,10 +33,10 @@ def render_summary(summary: Summary, manifest: Manifest) -> str:
         "",
         *_codes(summary),
     ]
-    if manifest.inputs.get("extra_ids"):
-        shown = ", ".join(visible(str(name), 60) for name in manifest.inputs["extra_first"])
-        lines += ["", f"The completions file also holds {manifest.inputs['extra_ids']:,} ids that are not in the dataset "
-                  f"(not used): {shown}{', …' if manifest.inputs['extra_ids'] > 3 else ''}."]  # fmt: skip
+    if manifest.inputs.extra_ids:
+        shown = ", ".join(visible(name, 100) for name in manifest.inputs.extra_first)
+        lines += ["", f"The completions file also holds {manifest.inputs.extra_ids:,} ids that are not in the dataset "
+                  f"(not used): {shown}{', …' if manifest.inputs.extra_ids > 3 else ''}."]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -112,22 +112,6 @@ def _codes(summary: Summary) -> list[str]:
         first = ", ".join(visible(example_id, 40) for example_id in dict.fromkeys(name for name, _ in failure.shown))
         rows.append((failure.code, "failure", f"{failure.count:,}", "", "", first))
     interval_head = f"{summary.confidence:.0%} interval (Holm)"
-    return _table(
+    return text_table(
         ("code", "outcome", "count", "share of judged", interval_head, "first examples"), rows, numbers=(2, 3)
     )
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int]) -> list[str]:
-    """A Markdown table with aligned columns; those at `numbers` are set right."""
-    keep = [i for i, name in enumerate(header) if name or any(row[i] for row in rows)]
-    widths = [max(len(header[i]), *(len(row[i]) for row in rows), 3) if rows else max(len(header[i]), 3) for i in keep]
-
-    def line(cells: Sequence[str]) -> str:
-        parts = [
-            cells[i].rjust(width) if i in numbers else cells[i].ljust(width)
-            for i, width in zip(keep, widths, strict=True)
-        ]
-        return "| " + " | ".join(parts) + " |"
-
-    rule = ["-" * (width - 1) + (":" if i in numbers else "-") for i, width in zip(keep, widths, strict=True)]
-    return [line(header), "| " + " | ".join(rule) + " |", *(line(row) for row in rows)]

@@ -12,9 +12,12 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 from lockedroom.errors import BadInput, CannotWrite
 from lockedroom.jsonl import BLOCK_BYTES, read_batches
@@ -24,6 +27,11 @@ from lockedroom.safeguards import manifest as manifests
 EXAMPLES, RECORDS, CONFIG = "examples.jsonl", "records.jsonl", "config.toml"
 SUMMARY_JSON, SUMMARY_MD = "summary.json", "summary.md"
 PIECES = "pieces"  # the folder of what workers are writing, while they do
+
+
+def indented_json(value: object) -> bytes:
+    """Return a derived file's content: JSON that a person can read, ended by a newline."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 
 class GrowingFile:
@@ -57,8 +65,12 @@ class GrowingFile:
         self.lines += lines
 
     def close(self) -> manifests.FileEntry:
+        if self.bytes < self._kept:
+            raise BadInput(
+                f"{self.path}: the input has become shorter since this run began ({self.bytes:,} bytes of "
+                f"{self._kept:,}); restore the input, or start a new run in another folder"
+            )
         with writing(self.path):
-            self._file.truncate(self.bytes)
             self._file.flush()
             os.fsync(self._file.fileno())
             self._file.close()
@@ -74,29 +86,33 @@ class RunFolder:
 
     def __init__(self, path: Path, config: bytes, *, draws: int, resume: bool) -> None:
         self.path = path
-        self.fresh = not path.exists()
+        self._made = not path.exists()
         self._lock = _open_folder(path, resume=resume)
-        if not self.fresh and (path / CONFIG).is_file():
-            _refuse_other_config(path / CONFIG, config)
-        else:
-            write_atomically(path / CONFIG, config)
-        keep, self.recorded = _whole_examples(path / RECORDS, draws)
-        self._old_bytes = keep
-        with writing(path):
-            self.records = GrowingFile(path / RECORDS, keep)
-            self.examples = GrowingFile(path / EXAMPLES, _whole_bytes(path / EXAMPLES))
+        try:
+            self.fresh = not (path / CONFIG).is_file()
+            if self.fresh:
+                write_atomically(path / CONFIG, config)
+            else:
+                _refuse_other_config(path / CONFIG, config)
+            self._old_bytes, self.recorded = _whole_examples(path / RECORDS, draws)
+            with writing(path):
+                self.records = GrowingFile(path / RECORDS, self._old_bytes)
+                self.examples = GrowingFile(path / EXAMPLES, _whole_bytes(path / EXAMPLES))
+        except BaseException:
+            self._unlock()
+            raise
 
     def old_records(self) -> Iterator[Record]:
         """Yield the records of the interrupted run, in order."""
         for batch in read_batches(self.path / RECORDS, Record, stop=self._old_bytes):
             yield from batch.rows
 
-    def finish(self, summary_json: bytes, summary_md: bytes) -> dict[str, manifests.FileEntry]:
-        """Close the growing files, write the derived ones, and return the entry of every file."""
+    def finish(self, derived: Mapping[str, bytes]) -> dict[str, manifests.FileEntry]:
+        """Close the growing files, write the derived ones (name -> content), and return the entry of every file."""
         entries = {RECORDS: self.records.close(), EXAMPLES: self.examples.close()}
-        write_atomically(self.path / SUMMARY_JSON, summary_json)
-        write_atomically(self.path / SUMMARY_MD, summary_md)
-        for name in (CONFIG, SUMMARY_JSON, SUMMARY_MD):
+        for name, content in derived.items():
+            write_atomically(self.path / name, content)
+        for name in (CONFIG, *derived):
             entries[name] = manifests.measure_file(self.path / name)
         return dict(sorted(entries.items()))
 
@@ -104,29 +120,44 @@ class RunFolder:
         """Write SHA256SUMS, then the manifest: from here on the folder is a run."""
         write_atomically(self.path / manifests.SUMS_NAME, manifests.checksum_lines(manifest))
         write_atomically(self.path / manifests.NAME, manifests.encode_manifest(manifest))
-        os.close(self._lock)
+        self._unlock()
+
+    def holds_attempts(self) -> bool:
+        """Say whether anything was judged, now or before the interruption."""
+        return self._old_bytes + self.records.bytes > 0 or any((self.path / PIECES).glob("*"))
 
     def abandon(self, *, remove: bool) -> None:
-        """Stop writing. `remove` deletes a folder that this process made, when nothing in it is worth keeping."""
+        """Stop writing. `remove` deletes what this process wrote, if it is not continuing another's work."""
         self.records.abandon()
         self.examples.abandon()
         if remove and self.fresh:
-            for name in (RECORDS, EXAMPLES, CONFIG):
+            shutil.rmtree(self.path / PIECES, ignore_errors=True)
+            for name in (RECORDS, EXAMPLES, SUMMARY_JSON, SUMMARY_MD, CONFIG):
                 (self.path / name).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                self.path.rmdir()
-        os.close(self._lock)
+            if self._made:
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a file so that it is either absent (or old) or whole: temporary file, fsync, rename, fsync of the folder."""
     temporary = path.with_name(f".{path.name}.writing")
     with writing(path):
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -140,7 +171,7 @@ def _open_folder(path: Path, *, resume: bool) -> int:
         raise BadInput(f"{path}: exists and is not a folder; choose another --out")
     if (path / manifests.NAME).exists():
         raise BadInput(f"{path}: a finished run is here already, and runs are never written into; choose another --out")
-    if path.exists() and any(path.iterdir()) and not resume:
+    if path.exists() and _occupied(path) and not resume:
         unfinished = (path / CONFIG).is_file()
         advice = "continue it with --resume, or choose another --out" if unfinished else "choose another --out"
         what = "an unfinished run is here already" if unfinished else "the folder is not empty and is not a run"
@@ -155,13 +186,24 @@ def _open_folder(path: Path, *, resume: bool) -> int:
     except OSError:
         os.close(lock)
         raise BadInput(f"{path}: another process is writing this run; wait for it, or choose another --out") from None
+    if (path / manifests.NAME).exists():  # by a process that held the lock until now
+        os.close(lock)
+        raise BadInput(f"{path}: another process has just finished a run here; choose another --out")
     return lock
+
+
+def _occupied(path: Path) -> bool:
+    """Say whether a folder holds anything but what a kill in the very first moment leaves behind."""
+    return any(child.name != f".{CONFIG}.writing" for child in path.iterdir())
 
 
 def _refuse_other_config(path: Path, config: bytes) -> None:
     import tomllib
 
-    old, new = tomllib.loads(path.read_text("utf-8")), tomllib.loads(config.decode())
+    try:
+        old, new = tomllib.loads(path.read_text("utf-8")), tomllib.loads(config.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not TOML: {error}; start a new run in another folder") from None
     differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if differing:
         lines = "; ".join(f"{key}: was {old.get(key)!r}, now {new.get(key)!r}" for key in differing)

@@ -9,16 +9,19 @@ from pathlib import Path
 
 import msgspec
 
+from lockedroom.dataset.load import canonical_line
 from lockedroom.errors import BadInput, Tampered
-from lockedroom.jsonl import read_batches
-from lockedroom.records import Completion, Example, Record, Score
+from lockedroom.jsonl import encode_lines, read_batches
+from lockedroom.records import Completion, Example, FailureCode, Record, Score
+from lockedroom.results.exact import EXACT_JSON, EXACT_JSONL, ExactExample, sampled_beside, sum_up
 from lockedroom.results.rendering import render_summary
-from lockedroom.results.run_folder import EXAMPLES, RECORDS, SUMMARY_JSON, SUMMARY_MD
+from lockedroom.results.run_folder import CONFIG, EXAMPLES, RECORDS, SUMMARY_JSON, SUMMARY_MD, indented_json
 from lockedroom.results.summary import summarise
 from lockedroom.results.tally import Tally, pair_with_examples
 from lockedroom.safeguards import manifest as manifests
+from lockedroom.scorer.battery import BATTERY
 from lockedroom.scorer.builtin import BuiltinScorer, find_builtin
-from lockedroom.scorer.identity import source_sha256
+from lockedroom.scorer.identity import fingerprint, source_sha256
 
 SHOWN = 5
 
@@ -40,16 +43,17 @@ def verify(run: Path) -> Verified:
     Raises Tampered naming everything that does not hold; BadInput when `run` is no finished run.
     """
     manifest = manifests.read_manifest(run)
-    trouble = [*_check_sums(run, manifest), *_check_files(run, manifest)]
+    trouble = [*_check_sums(run, manifest), *_check_files(run, manifest)] or list(_check_size(manifest))
     if trouble:
         _refuse(run, trouble)
     scorer, not_checked = _scorer_of(manifest)
     derived = _Derivation(manifest, scorer)
     try:
         trouble = [*itertools.islice(derived.check(run), SHOWN), *_check_summary(run, manifest, derived.tally)]
-    except BadInput as error:
+        trouble += _check_exact(run, manifest, derived.tally)
+    except (BadInput, OSError, msgspec.DecodeError) as error:
         trouble = [str(error)]
-    trouble += _check_room(manifest, derived.tally)
+    trouble += _check_room(manifest, derived.tally, scorer)
     if trouble:
         _refuse(run, trouble)
     return Verified(str(run), manifest, len(manifest.files), derived.attempts, derived.rescored, not_checked)
@@ -66,17 +70,17 @@ def _check_sums(run: Path, manifest: manifests.Manifest) -> Iterator[str]:
     if not path.is_file():
         yield f"{manifests.SUMS_NAME} is missing"
         return
-    lines = path.read_text("utf-8", "replace").splitlines()
-    sums = {name: digest for digest, _, name in (line.partition("  ") for line in lines)}
-    actual = hashlib.sha256((run / manifests.NAME).read_bytes()).hexdigest()
-    if sums.pop(manifests.NAME, None) != actual:
+    raw, sums = (run / manifests.NAME).read_bytes(), path.read_bytes()
+    if f"{hashlib.sha256(raw).hexdigest()}  {manifests.NAME}\n".encode() not in sums:
         yield f"{manifests.NAME} was changed after the run was closed (its sha256 is not the one in {manifests.SUMS_NAME})"
-    if sums != {name: entry.sha256 for name, entry in manifest.files.items()}:
+    elif raw != manifests.encode_manifest(manifest):
+        yield f"{manifests.NAME} is not as lockedroom writes it: it holds something that this version does not read"
+    elif sums != manifests.checksum_lines(manifest):
         yield f"{manifests.SUMS_NAME} and {manifests.NAME} do not list the same files and hashes"
 
 
 def _check_files(run: Path, manifest: manifests.Manifest) -> Iterator[str]:
-    for required in (RECORDS, EXAMPLES, SUMMARY_JSON, SUMMARY_MD):
+    for required in (RECORDS, EXAMPLES, CONFIG, SUMMARY_JSON, SUMMARY_MD):
         if required not in manifest.files:
             yield f"the manifest does not list {required}"
     for name, entry in manifest.files.items():
@@ -88,6 +92,14 @@ def _check_files(run: Path, manifest: manifests.Manifest) -> Iterator[str]:
         if found != entry:
             what = f"{found.lines:,} lines instead of {entry.lines:,}" if found.lines != entry.lines else "other bytes"
             yield f"{name} was changed: {what} (sha256 {found.sha256[:12]}…, the manifest says {entry.sha256[:12]}…)"
+
+
+def _check_size(manifest: manifests.Manifest) -> Iterator[str]:
+    draws, attempts = manifest.draws, manifest.files[RECORDS].lines
+    if draws < 1 or draws * manifest.room.dataset.examples != attempts:
+        yield f"the manifest says {manifest.room.dataset.examples:,} examples × {draws:,} draws, {RECORDS} holds {attempts:,}"
+    if manifest.selection.get("draws") != draws:
+        yield f"the manifest says {draws:,} draws, and under selection {manifest.selection.get('draws')!r}"
 
 
 def _scorer_of(manifest: manifests.Manifest) -> tuple[BuiltinScorer | None, list[str]]:
@@ -111,8 +123,10 @@ class _Derivation:
 
     def check(self, run: Path) -> Iterator[str]:
         draws = self._manifest.draws
-        records = (record for batch in read_batches(run / RECORDS, Record) for record in batch.rows)
+        records = self._records(run / RECORDS)
         for batch in read_batches(run / EXAMPLES, Example):
+            if canonical_line(batch.rows) != batch.raw:
+                yield f"{EXAMPLES}:{batch.first_line}: from here on, a line is not as lockedroom writes it"
             part = list(itertools.islice(records, len(batch.rows) * draws))
             misplaced = pair_with_examples(part, batch.rows, draws)
             if misplaced is not None:
@@ -123,6 +137,12 @@ class _Derivation:
             self.attempts += len(part)
         if next(records, None) is not None:
             yield f"{RECORDS}:{self.attempts + 1}: more records than examples × draws"
+
+    def _records(self, path: Path) -> Iterator[Record]:
+        for batch in read_batches(path, Record):
+            if encode_lines(batch.rows) != batch.raw:
+                raise BadInput(f"{RECORDS}:{batch.first_line}: from here on, a line is not as lockedroom writes it")
+            yield from batch.rows
 
     def _check_verdicts(self, examples: list[Example], records: list[Record]) -> Iterator[str]:
         fixed = {code.name: code for code in self._manifest.scorer.codes}
@@ -156,17 +176,31 @@ def _check_summary(run: Path, manifest: manifests.Manifest, tally: Tally) -> Ite
         yield f"{SUMMARY_JSON}: confidence {confidence} is not between 0 and 1"
         return
     summary = summarise(tally, manifest.scorer, confidence)
-    if msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n" != raw:
+    if indented_json(summary) != raw:
         yield f"{SUMMARY_JSON}: its numbers are not those that {RECORDS} gives"
     elif render_summary(summary, manifest).encode() != (run / SUMMARY_MD).read_bytes():
         yield f"{SUMMARY_MD}: its text is not what {SUMMARY_JSON} gives"
+
+
+def _check_exact(run: Path, manifest: manifests.Manifest, tally: Tally) -> Iterator[str]:
+    """The exact means follow from the exact rows; the rows themselves need the policy and are taken as written."""
+    if EXACT_JSON not in manifest.files:
+        return
+    rows = [row for batch in read_batches(run / EXACT_JSONL, ExactExample) for row in batch.rows]
+    confidence = msgspec.json.decode((run / EXACT_JSON).read_bytes(), type=_ConfidenceOnly).confidence
+    summary = summarise(tally, manifest.scorer, confidence)
+    if (
+        indented_json(sum_up(rows, sampled_beside(summary), manifest.draws, confidence))
+        != (run / EXACT_JSON).read_bytes()
+    ):
+        yield f"{EXACT_JSON}: its numbers are not those that {EXACT_JSONL} and {RECORDS} give"
 
 
 class _ConfidenceOnly(msgspec.Struct):
     confidence: float
 
 
-def _check_room(manifest: manifests.Manifest, tally: Tally) -> Iterator[str]:
+def _check_room(manifest: manifests.Manifest, tally: Tally, scorer: BuiltinScorer | None) -> Iterator[str]:
     dataset = manifest.room.dataset
     if dataset.sha256 != manifest.files[EXAMPLES].sha256:
         yield f"the room's dataset sha256 is not that of {EXAMPLES}"
@@ -174,3 +208,12 @@ def _check_room(manifest: manifests.Manifest, tally: Tally) -> Iterator[str]:
         yield f"the room says {dataset.examples:,} examples, {EXAMPLES} holds {tally.examples:,}"
     if manifest.scorer.name != manifest.room.scorer.name or manifest.scorer.version != manifest.room.scorer.version:
         yield "the room's scorer is not the manifest's scorer"
+    if scorer is not None and scorer.spec != manifest.scorer:
+        yield f"the manifest's scorer is not {scorer.spec.name} as this source declares it"
+    if scorer is not None and fingerprint(itertools.starmap(scorer.score, BATTERY)) != manifest.room.scorer.fingerprint:
+        yield f"the room's scorer fingerprint is not that of {scorer.spec.name}"
+    missing = tally.failures.get(FailureCode.MISSING_COMPLETION.value)
+    if manifest.inputs.completions is not None and manifest.inputs.missing_completions != (
+        missing.count if missing else 0
+    ):
+        yield f"the manifest says {manifest.inputs.missing_completions:,} missing completions, {RECORDS} holds another number"

@@ -35,6 +35,26 @@ class Timing(msgspec.Struct, frozen=True):
     attempts: int
 
 
+class Origin(msgspec.Struct, frozen=True):
+    """The run whose completions were judged again: its id, and the sha256 of its manifest."""
+
+    run_id: str
+    manifest_sha256: str
+
+
+class Inputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was read, and how a completions file fits the dataset: how much was missing or not used, and the first of it."""
+
+    dataset: str
+    completions: str | None = None
+    completions_sha256: str | None = None
+    missing_completions: int = 0
+    missing_first: tuple[str, ...] = ()
+    extra_ids: int = 0
+    extra_first: tuple[str, ...] = ()
+    rescored_from: Origin | None = None
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """`selection` is the selection compute: how many draws, and by which selector (none in Loop A)."""
 
@@ -48,7 +68,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     draws: int
     seed: int
     command: list[str]
-    inputs: dict[str, Any]
+    inputs: Inputs
     versions: dict[str, str]
     git: GitState | None
     hardware: Hardware
@@ -94,7 +114,7 @@ def read_manifest(run: Path) -> Manifest:
     raw = path.read_bytes()
     try:
         declared = msgspec.json.decode(raw, type=_FormatOnly).format
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Tampered(f"{path}: not a manifest: {error}") from None
     if declared != FORMAT:
         known = declared.startswith(FORMAT_FAMILY)
@@ -104,7 +124,7 @@ def read_manifest(run: Path) -> Manifest:
         )
     try:
         return msgspec.json.decode(raw, type=Manifest)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Tampered(f"{path}: not a valid manifest: {error}") from None
 
 

@@ -9,49 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from lockedroom.errors import BadInput
-from lockedroom.protocols import Policy, Prompt
+from lockedroom.protocols import Prompt, TokenPolicy
 from lockedroom.records import Completion, Failure, FinishReason, Sampling
 
 # Recomputed log-probabilities come from another kernel in float32; measured differences are below 1e-5.
 TOLERANCE_NATS = 5e-5
 MAX_TOKENS = 12
 DRAWS = 4
-
-
-class TokenPolicy(Policy, Protocol):
-    """A policy whose distribution can be read, token by token."""
-
-    @property
-    def end_id(self) -> int:
-        """The token that ends a completion; it is sampled and counted like any other."""
-        ...
-
-    @property
-    def context(self) -> int:
-        """How many tokens a prompt and its completion may have together."""
-        ...
-
-    def encode(self, text: str) -> tuple[int, ...]: ...
-
-    def decode(self, ids: Sequence[int]) -> str: ...
-
-    def prompt_ids(self, prompt: str) -> tuple[int, ...]:
-        """Return what the policy conditions on, start token or chat template included."""
-        ...
-
-    def logprobs(
-        self,
-        prompt_ids: Sequence[Sequence[int]],
-        completion_ids: Sequence[Sequence[int]],
-        sampling: Sampling | None = None,
-    ) -> list[tuple[float, ...]]:
-        """Return log-probabilities of the given ids: of the policy itself, or as `sampling` draws."""
-        ...
 
 
 class _Prompt(msgspec.Struct, frozen=True):

@@ -6,14 +6,14 @@ against a key length that follows from the row's own bucket and depth. A row is 
 bit for bit: in a batch of one, in a batch of thousands, at any place in it. Sampling and exact probabilities both use
 these passes, so they see the same numbers.
 
-Shape letters: L layers, P prompts, R rows (one row is one completion, or one node of a token tree), K key slots, H heads,
+Shape letters: L layers, P prompts, R rows (a row is a prompt and the beginning of a completion), K key slots, H heads,
 D width of a head, C width, V vocabulary. A row's slots are its prompt (padded to the bucket), then its completion.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 import torch
@@ -49,7 +49,7 @@ class Cache(msgspec.Struct):
         return both_R2[:, 0].view(R, heads, -1, K), both_R2[:, 1].view(R, heads, K, -1)
 
     def select(self, rows_R: Tensor) -> Cache:
-        """Return the cache of the given rows, in that order; a row may appear many times (a prompt's draws)."""
+        """Return the cache of the given rows, in that order; a row that branches appears several times."""
         return Cache(
             self.pairs.index_select(1, rows_R),
             self.mask.index_select(0, rows_R),
@@ -57,19 +57,6 @@ class Cache(msgspec.Struct):
             self.bucket,
             self.depth,
         )
-
-    def shrink(self, live_N: Tensor, rows: int) -> Tensor:
-        """Keep `rows` rows, moving those of `live_N` that stand beyond into dead places; return where each one is now."""
-        free_R = torch.ones(len(self.lengths), dtype=torch.bool)
-        free_R[live_N] = False
-        beyond_N = live_N >= rows
-        moved = live_N[beyond_N]
-        free = free_R[:rows].nonzero()[: len(moved), 0]
-        self.pairs[:, free] = self.pairs[:, moved]
-        self.mask[free] = self.mask[moved]
-        self.lengths[free] = self.lengths[moved]
-        self.pairs, self.mask, self.lengths = self.pairs[:, :rows], self.mask[:rows], self.lengths[:rows]
-        return live_N.masked_scatter(beyond_N, free)
 
     def reserve(self, slots: int, heads: int) -> None:
         """Make room for at least `slots` key slots, in whole steps of SLOT_STEP."""
@@ -126,20 +113,21 @@ def _prefill_block(model: TinyModel, prompts: Sequence[tuple[int, ...]], bucket:
 
 
 @torch.inference_mode()
-def decode(model: TinyModel, cache: Cache, tokens_R: Tensor) -> Tensor:
-    """Append one token to every row of the cache and return logits_RV for the next; R is a multiple of DECODE_ROWS."""
-    slot = cache.bucket + cache.depth
-    cache.reserve(slot + 1, model.config.heads)
-    cache.mask[:, slot] = 0
-    # A row that has finished is still computed until the batch shrinks; its positions must not run off the table.
-    positions_R = (cache.lengths + cache.depth).clamp(max=model.config.context - 1)
-    x_RC = model.embed(tokens_R, positions_R)
+def extend(model: TinyModel, cache: Cache, parents_R: Tensor, tokens_R: Tensor) -> tuple[Cache, Tensor]:
+    """Return the cache of rows `parents_R`, each longer by one token of `tokens_R`, and logits_RV for the next one."""
+    padding = (0, -len(parents_R) % DECODE_ROWS)
+    device = cache.lengths.device
+    longer = cache.select(functional.pad(parents_R, padding).to(device))
+    slot = longer.bucket + longer.depth
+    longer.reserve(slot + 1, model.config.heads)
+    longer.mask[:, slot] = 0
+    x_RC = model.embed(functional.pad(tokens_R, padding).to(device), longer.lengths + longer.depth)
     # The products of attention are by far the largest intermediate results; one buffer serves them all.
-    products = x_RC.new_empty(DECODE_ROWS * x_RC.shape[1] * cache.mask.shape[1])
-    blocks = [slice(i, i + DECODE_ROWS) for i in range(0, len(tokens_R), DECODE_ROWS)]
-    logits_RV = torch.cat([_decode_block(model, cache, rows, x_RC[rows], products) for rows in blocks])
-    cache.depth += 1
-    return logits_RV
+    products = x_RC.new_empty(DECODE_ROWS * x_RC.shape[1] * longer.mask.shape[1])
+    blocks = [slice(i, i + DECODE_ROWS) for i in range(0, len(x_RC), DECODE_ROWS)]
+    logits_RV = torch.cat([_decode_block(model, longer, rows, x_RC[rows], products) for rows in blocks])
+    longer.depth += 1
+    return longer, logits_RV[: len(parents_R)]
 
 
 def _decode_block(model: TinyModel, cache: Cache, rows: slice, x_RC: Tensor, products: Tensor) -> Tensor:
@@ -162,13 +150,6 @@ def _attend(q_RHD: Tensor, keys_RHDK: Tensor, values_RHKD: Tensor, mask_R1K: Ten
     scores_RHK = torch.mul(scaled_RHD1, keys_RHDK, out=products.view(keys_RHDK.shape)).sum(2) + mask_R1K
     weights_RHK1 = torch.softmax(scores_RHK, -1)[..., None]
     return torch.mul(weights_RHK1, values_RHKD, out=products.view(values_RHKD.shape)).sum(2)
-
-
-def padded_rows(rows: Sequence[int]) -> Iterator[int]:
-    """Yield row numbers followed by repeats of the first, up to a multiple of DECODE_ROWS."""
-    yield from rows
-    for _ in range(-len(rows) % DECODE_ROWS):
-        yield rows[0]
 
 
 def _ceil(value: int, step: int) -> int:

@@ -2,7 +2,7 @@
 
 A text can be tokenised in many ways, and to the model each way is a different sequence. So the probability of a text is a
 sum over token paths. The paths of all the texts asked about, after one prompt, form one trie; its nodes are decoded
-level by level with the sampler's own passes (`decode`), a node's cache being a copy of its parent's. The result is the
+level by level with the sampler's own passes. The result is the
 probability of the event "the sampler returns exactly this text", for the given sampling settings:
 
 - an end token right after the text, where the end token still fits in the token limit;
@@ -26,26 +26,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lockedroom.errors import BadInput
-from lockedroom.policy.tiny.decode import bucket_of, decode, padded_rows, prefill
+from lockedroom.policy.tiny.decode import bucket_of, extend, prefill
 from lockedroom.policy.tiny.policy import TinyPolicy
 from lockedroom.policy.tiny.sample import check_sampling, first_stop, sampled_logprobs
 from lockedroom.policy.tiny.tokenizer import END, Tokenizer
-from lockedroom.records import Sampling
+from lockedroom.records import Sampling, TextProbability
 
 MAX_NODES = 20_000  # of one prompt's trie: about 0.2 s and, at its widest level, under a gigabyte
 ROWS = 2048  # trie nodes of one level in flight; prompts are grouped up to this many
-
-
-class TextProbability(msgspec.Struct, frozen=True, gc=False):
-    """How probable one text is as a completion.
-
-    `total` sums over every tokenisation and every ending. `canonical` is the part whose sampled tokens are what the
-    tokenizer makes of the text they spell; `truncated` is the part that ends at the token limit.
-    """
-
-    total: float
-    canonical: float
-    truncated: float
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -186,9 +174,7 @@ def _sum_group(policy: TinyPolicy, group: list[_Member], bucket: int, sampling: 
         parents = [row + parent for row, level in zip(first, here, strict=True) for parent in level.parents]
         tokens = [token for level in here for token in level.tokens]
         path_N = path_N[parents] + logprobs_NV[parents, tokens]
-        cache = cache.select(torch.tensor(list(padded_rows(parents)), device=cache.lengths.device))
-        padded_R = torch.tensor(list(padded_rows(tokens)), device=cache.lengths.device)
-        logits_NV = decode(policy.model, cache, padded_R)[: len(parents)]
+        cache, logits_NV = extend(policy.model, cache, torch.tensor(parents), torch.tensor(tokens))
         logprobs_NV = sampled_logprobs(logits_NV, sampling).cpu()
         first = np.cumsum([0, *(len(level.tokens) for level in here[:-1])]).tolist()
         _add_endings(sums, here, first, path_N[:, None] + logprobs_NV, path_N)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+SEED_SCHEME = "blake2b(seed, step, example id, draw, token)"
 TOKENS_PER_HASH = 8  # BLAKE2b gives 64 bytes: eight numbers of 53 bits
 _PERSON = b"lockedroom-u01"  # separates these hashes from every other use of BLAKE2b
 

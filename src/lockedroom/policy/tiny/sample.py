@@ -6,8 +6,8 @@ top-p keeps the fewest of those that hold at least that share (ties: the lower i
 most probable token, the lowest id on a tie, and the distribution sampled is then a certainty (log-probability 0).
 
 A completion ends at the end token, which is counted in `max_tokens`; at a stop string, which is cut from the text with
-all that follows it, while the tokens that held it stay in `token_ids`; or at the token limit. Shape letters: R rows,
-V vocabulary, T tokens of a completion.
+all that follows it, while the tokens that held it stay in `token_ids`; or at the token limit. Shape letters: N draws,
+R rows (distinct beginnings of completions), V vocabulary, T tokens of a completion.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import torch
 from torch import Tensor
 
 from lockedroom.errors import BadInput
-from lockedroom.policy.tiny.decode import DECODE_ROWS, bucket_of, decode, padded_rows, prefill
+from lockedroom.policy.tiny.decode import bucket_of, extend, prefill
 from lockedroom.policy.tiny.model import TinyModel
 from lockedroom.policy.tiny.randomness import TOKENS_PER_HASH, uniforms
 from lockedroom.policy.tiny.tokenizer import END, Tokenizer
 from lockedroom.records import FinishReason, Sampling
 
-WAVE_ROWS = 1024  # rows in flight; changes speed and memory, never a completion
+WAVE_DRAWS = 2048  # draws in flight; changes speed and memory, never a completion
 
 
 class Ask(msgspec.Struct, frozen=True, gc=False):
@@ -94,18 +94,20 @@ def _kept_logits(logits_RV: Tensor, sampling: Sampling) -> Tensor:
     return torch.empty_like(sorted_RV).scatter_(-1, order_RV, sorted_RV)
 
 
-def choose(logits_RV: Tensor, uniform_R: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the token drawn in each row, its logprob as sampled, and its logprob under the policy itself."""
+def choose(logits_RV: Tensor, row_N: Tensor, uniform_N: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor, Tensor]:
+    """Return for N draws the token drawn, its logprob as sampled, and its logprob under the policy itself.
+
+    Draw n reads row `row_N[n]` of the logits.
+    """
     probability_RV = torch.softmax(_kept_logits(logits_RV, sampling), -1)
-    cdf_RV = probability_RV.cumsum(-1)
+    cdf_NV = probability_RV.cumsum(-1)[row_N]
     # The first token whose cumulative probability exceeds u; rounding leaves the total a hair off 1, so u is scaled.
-    tokens_R1 = torch.searchsorted(cdf_RV, uniform_R[:, None] * cdf_RV[:, -1:], right=True)
-    logprobs_R = probability_RV.gather(-1, tokens_R1)[:, 0].log()
+    token_N1 = torch.searchsorted(cdf_NV, uniform_N[:, None] * cdf_NV[:, -1:], right=True)
+    token_N = token_N1[:, 0].cpu()
+    logprob_N = probability_RV[row_N, token_N1[:, 0]].log().cpu()
     if sampling.temperature == 1 and sampling.top_k == 0 and sampling.top_p == 1:
-        logprobs_R = logprobs_R.cpu()
-        return tokens_R1[:, 0].cpu(), logprobs_R, logprobs_R
-    policy_R = torch.log_softmax(logits_RV.double(), -1).gather(-1, tokens_R1)[:, 0]
-    return tokens_R1[:, 0].cpu(), logprobs_R.cpu(), policy_R.cpu()
+        return token_N, logprob_N, logprob_N
+    return token_N, logprob_N, torch.log_softmax(logits_RV.double(), -1)[row_N, token_N1[:, 0]].cpu()
 
 
 def sample(
@@ -113,8 +115,8 @@ def sample(
 ) -> Iterator[Drawn]:
     """Yield one completion for each ask, in order. Asks that share a prompt should be neighbours: it is read once."""
     check_sampling(sampling)
-    for start in range(0, len(asks), WAVE_ROWS):
-        wave = asks[start : start + WAVE_ROWS]
+    for start in range(0, len(asks), WAVE_DRAWS):
+        wave = asks[start : start + WAVE_DRAWS]
         by_bucket: dict[int, list[int]] = {}
         for i, ask in enumerate(wave):
             by_bucket.setdefault(bucket_of(len(ask.prompt)), []).append(i)
@@ -127,16 +129,21 @@ def sample(
 
 
 class _Wave:
-    """Rows of one bucket in lock-step; arrays are [row, token], and `live` are the rows that have not ended."""
+    """Draws of one bucket in lock-step. `live` are the draws that have not ended.
+
+    Draws of one prompt that have sampled the same tokens so far are in the same state, so it is computed once: a row of
+    the cache is a distinct beginning, and `row_N` says where each live draw stands.
+    """
 
     def __init__(
         self, model: TinyModel, tokenizer: Tokenizer, asks: Sequence[Ask], sampling: Sampling, step: int
     ) -> None:
         self.model, self.tokenizer, self.asks, self.sampling, self.step = model, tokenizer, asks, sampling, step
         self.keys = [(ask.example_id, ask.draw) for ask in asks]
-        self.limits_R = torch.tensor([ask.limit for ask in asks])
-        self.steps: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # live rows, tokens, logprobs, policy logprobs
-        self.ended_by_limit_R = torch.zeros(len(asks), dtype=torch.bool)
+        self.limits_N = torch.tensor([ask.limit for ask in asks])
+        self.uniform_NT = np.zeros((len(asks), TOKENS_PER_HASH))
+        self.steps: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []  # live draws, tokens, logprobs, policy logprobs
+        self.ended_by_limit_N = torch.zeros(len(asks), dtype=torch.bool)
         self.texts = [""] * len(asks)  # kept up only where stop strings are looked for
         self.stopped_at: dict[int, int] = {}
 
@@ -144,74 +151,64 @@ class _Wave:
     def draw(self, bucket: int) -> list[Drawn]:
         prompts = list(dict.fromkeys(ask.prompt for ask in self.asks))
         number = {prompt: i for i, prompt in enumerate(prompts)}
-        prompt_of_R = torch.tensor([number[ask.prompt] for ask in self.asks])
-        prefix, logits_PV = prefill(self.model, prompts, bucket)
-        device = logits_PV.device
+        cache, logits_RV = prefill(self.model, prompts, bucket)
         live = torch.arange(len(self.asks))
-        place = live  # where in the cache each live row is
-        cache = prefix.select(torch.tensor(list(padded_rows(prompt_of_R.tolist())), device=device))
-        logits_RV = logits_PV[prompt_of_R.to(device)]
-        for t in range(int(self.limits_R.max())):
-            tokens_R = self._choose(t, live, logits_RV)
-            keep = self._unfinished(t, live, tokens_R)
-            live, place, tokens_R = live[keep], place[keep], tokens_R[keep]
+        row_N = torch.tensor([number[ask.prompt] for ask in self.asks])
+        V = logits_RV.shape[1]
+        for t in range(int(self.limits_N.max())):
+            token_N = self._choose(t, live, logits_RV, row_N)
+            keep = self._unfinished(t, live, token_N)
+            live = live[keep]
             if len(live) == 0:
                 break
-            needed = len(live) + (-len(live) % DECODE_ROWS)
-            if needed < len(cache.lengths):
-                place = cache.shrink(place, needed)
-            all_tokens_R = torch.full((len(cache.lengths),), END)
-            all_tokens_R[place] = tokens_R
-            logits_RV = decode(self.model, cache, all_tokens_R.to(device))[place.to(device)]
+            beginnings_R, row_N = torch.unique(row_N[keep] * V + token_N[keep], return_inverse=True)
+            cache, logits_RV = extend(self.model, cache, beginnings_R // V, beginnings_R % V)
         return self._collect()
 
-    def _choose(self, t: int, live: Tensor, logits_RV: Tensor) -> Tensor:
+    def _choose(self, t: int, live: Tensor, logits_RV: Tensor, row_N: Tensor) -> Tensor:
         column = t % TOKENS_PER_HASH
+        draws = live.numpy()
         if column == 0:
-            self.uniform_RT = np.zeros((len(self.asks), TOKENS_PER_HASH))
-            rows = live.tolist()
-            self.uniform_RT[rows] = uniforms(
-                self.sampling.seed, self.step, [self.keys[r] for r in rows], t // TOKENS_PER_HASH
-            )
-        uniform_R = torch.from_numpy(self.uniform_RT[live.numpy(), column]).to(logits_RV.device)
-        tokens_R, logprobs_R, policy_R = choose(logits_RV, uniform_R, self.sampling)
-        self.steps.append((live, tokens_R, logprobs_R, policy_R))
-        return tokens_R
+            keys = [self.keys[n] for n in draws]
+            self.uniform_NT[draws] = uniforms(self.sampling.seed, self.step, keys, t // TOKENS_PER_HASH)
+        uniform_N = torch.from_numpy(self.uniform_NT[draws, column]).to(logits_RV.device)
+        token_N, logprob_N, policy_N = choose(logits_RV, row_N.to(logits_RV.device), uniform_N, self.sampling)
+        self.steps.append((live, token_N, logprob_N, policy_N))
+        return token_N
 
-    def _unfinished(self, t: int, live: Tensor, tokens_R: Tensor) -> Tensor:
-        ended_R = tokens_R == END
+    def _unfinished(self, t: int, live: Tensor, token_N: Tensor) -> Tensor:
+        ended_N = token_N == END
         if self.sampling.stop:
-            ended_R = ended_R | torch.tensor(self._meets_stop(live.tolist(), tokens_R.tolist()))
-        truncated_R = ~ended_R & (self.limits_R[live] == t + 1)
-        self.ended_by_limit_R[live] = truncated_R
-        return ~(ended_R | truncated_R)
+            ended_N = ended_N | torch.tensor(self._meets_stop(live.tolist(), token_N.tolist()))
+        truncated_N = ~ended_N & (self.limits_N[live] == t + 1)
+        self.ended_by_limit_N[live] = truncated_N
+        return ~(ended_N | truncated_N)
 
-    def _meets_stop(self, rows: list[int], tokens: list[int]) -> list[bool]:
-        for row, token in zip(rows, tokens, strict=True):
-            self.texts[row] += self.tokenizer.pieces[token]
-            cut = first_stop(self.texts[row], self.sampling.stop)
+    def _meets_stop(self, draws: list[int], tokens: list[int]) -> list[bool]:
+        for draw, token in zip(draws, tokens, strict=True):
+            self.texts[draw] += self.tokenizer.pieces[token]
+            cut = first_stop(self.texts[draw], self.sampling.stop)
             if cut is not None:
-                self.stopped_at[row] = cut
-        return [row in self.stopped_at for row in rows]
+                self.stopped_at[draw] = cut
+        return [draw in self.stopped_at for draw in draws]
 
     def _collect(self) -> list[Drawn]:
-        R, T = len(self.asks), len(self.steps)
-        ids_RT = np.zeros((R, T), dtype=np.int64)
-        logprobs_RT, policy_RT = np.zeros((R, T)), np.zeros((R, T))
-        lengths_R = np.zeros(R, dtype=np.int64)
-        for t, (live, tokens_R, step_logprobs_R, step_policy_R) in enumerate(self.steps):
-            rows = live.numpy()
-            ids_RT[rows, t], logprobs_RT[rows, t], policy_RT[rows, t] = tokens_R, step_logprobs_R, step_policy_R
-            lengths_R[rows] = t + 1
+        N, T = len(self.asks), len(self.steps)
+        ids_NT = np.zeros((N, T), dtype=np.int64)
+        logprobs_NT, policy_NT = np.zeros((N, T)), np.zeros((N, T))
+        lengths_N = np.zeros(N, dtype=np.int64)
+        for t, (live, token_N, logprob_N, policy_N) in enumerate(self.steps):
+            draws = live.numpy()
+            ids_NT[draws, t], logprobs_NT[draws, t], policy_NT[draws, t] = token_N, logprob_N, policy_N
+            lengths_N[draws] = t + 1
         same = self.steps[0][2] is self.steps[0][3]  # nothing was tempered or truncated
-        truncated = self.ended_by_limit_R.tolist()
+        truncated = self.ended_by_limit_N.tolist()
         drawn: list[Drawn] = []
-        for row, (length, ids, logprobs, policy) in enumerate(
-            zip(lengths_R.tolist(), ids_RT.tolist(), logprobs_RT.tolist(), policy_RT.tolist(), strict=True)
-        ):
-            text = self.tokenizer.decode(ids[:length])[: self.stopped_at.get(row)]
-            reason = FinishReason.LENGTH if truncated[row] else FinishReason.STOP
+        rows = zip(lengths_N.tolist(), ids_NT.tolist(), logprobs_NT.tolist(), policy_NT.tolist(), strict=True)
+        for n, (length, ids, logprobs, policy) in enumerate(rows):
+            text = self.tokenizer.decode(ids[:length])[: self.stopped_at.get(n)]
             sampled = tuple(logprobs[:length])
+            reason = FinishReason.LENGTH if truncated[n] else FinishReason.STOP
             drawn.append(Drawn(text, tuple(ids[:length]), sampled, sampled if same else tuple(policy[:length]), reason))
         return drawn
 

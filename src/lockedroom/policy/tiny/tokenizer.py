@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from lockedroom.errors import BadInput
+from lockedroom.records import Token
 
 END = 0
 ALPHABET = "\n" + "".join(map(chr, range(0x20, 0x7F)))
@@ -30,15 +31,6 @@ class TokenizerFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     alphabet: str
     merges: tuple[tuple[str, str], ...]
-
-
-class Token(msgspec.Struct, frozen=True, gc=False):
-    """One token of a text: its id, its piece, and the span `text[start:end]` that it covers."""
-
-    id: int
-    piece: str
-    start: int
-    end: int
 
 
 class Tokenizer:
