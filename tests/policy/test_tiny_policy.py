@@ -73,7 +73,7 @@ def test_thousands_of_completions_are_the_same_in_every_batching(tiny: TinyPolic
             for draw in some:
                 assert next(found) == keyed[example.id, draw]
 
-    shuffled = random.Random(0).sample(examples, len(examples))
+    shuffled = random.Random(0).complete(examples, len(examples))
     check(shuffled, draws)  # 2,048 rows in another order
     for size in (7, 64):  # batches of 7 and 64 examples, then of single draws
         for start in range(0, len(shuffled), size):
@@ -99,7 +99,7 @@ def test_prompts_of_different_lengths_do_not_disturb_each_other(tiny: TinyPolicy
 )
 def test_recorded_policy_logprobs_are_those_of_the_untruncated_policy(tiny: TinyPolicy, sampling: Sampling) -> None:
     examples = read("dev")[:60]
-    drawn = list(tiny.sample(examples, range(4), sampling))
+    drawn = list(tiny.complete(examples, range(4), sampling))
     prompts = [tiny.prompt_ids(e.prompt) for e in examples for _ in range(4)]
 
     recomputed = tiny.logprobs(prompts, [d.token_ids for d in drawn])

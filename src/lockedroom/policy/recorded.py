@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import weakref
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -220,6 +221,7 @@ class LineIndex:
         self._sorted = np.frombuffer(hashes, dtype=np.int64)[self._order]
         self._claimed = np.zeros(len(hashes), dtype=bool)
         self._file = open_for_reading(path)
+        weakref.finalize(self, self._file.close)
         self._claim_first(claimed_groups)
         if row_type is not Record:
             self._refuse_duplicates()

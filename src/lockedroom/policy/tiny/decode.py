@@ -80,36 +80,31 @@ def bucket_of(length: int) -> int:
 @torch.inference_mode()
 def prefill(model: TinyModel, prompts: Sequence[tuple[int, ...]], bucket: int) -> tuple[Cache, Tensor]:
     """Return the cache of prompts (all of one bucket) and logits_PV for each one's first completion token."""
-    parts = [_prefill_block(model, prompts[i : i + PREFILL_ROWS], bucket) for i in range(0, len(prompts), PREFILL_ROWS)]
-    caches = [cache for cache, _ in parts]
-    joined = Cache(
-        torch.cat([c.pairs for c in caches], 1),
-        torch.cat([c.mask for c in caches]),
-        torch.cat([c.lengths for c in caches]),
-        bucket,
-        0,
-    )
-    joined.reserve(bucket + 1, model.config.heads)  # before the rows are multiplied
-    kept = joined.select(torch.arange(len(prompts), device=joined.lengths.device))
-    return kept, torch.cat([logits for _, logits in parts])[: len(prompts)]
-
-
-def _prefill_block(model: TinyModel, prompts: Sequence[tuple[int, ...]], bucket: int) -> tuple[Cache, Tensor]:
-    device, dtype = model.wte.device, model.wte.dtype
-    padded = [*prompts, *[(END,)] * (PREFILL_ROWS - len(prompts))]
+    config, device, dtype = model.config, model.wte.device, model.wte.dtype
+    padded = [*prompts, *[(END,)] * (-len(prompts) % PREFILL_ROWS)]
     tokens_PK = torch.tensor([(*ids, *[END] * (bucket - len(ids))) for ids in padded], device=device)
     lengths_P = torch.tensor([len(ids) for ids in padded], device=device)
-    slots_K = torch.arange(bucket, device=device)
-    future_KK = torch.full((bucket, bucket), -math.inf, dtype=dtype, device=device).triu(1)
+    slots = _ceil(bucket + 1, SLOT_STEP)  # with room for the first token, before the rows are multiplied
+    pairs = torch.zeros(config.layers, len(padded), 2, config.width * slots, dtype=dtype, device=device)
+    mask_PK = torch.zeros(len(padded), slots, dtype=dtype, device=device)
+    mask_PK.masked_fill_(torch.arange(slots, device=device) >= lengths_P[:, None], -math.inf)
+    cache = Cache(pairs, mask_PK, lengths_P, bucket, 0)
+    blocks = [slice(i, i + PREFILL_ROWS) for i in range(0, len(padded), PREFILL_ROWS)]
+    logits_PV = torch.cat([_prefill_block(model, cache, rows, tokens_PK[rows]) for rows in blocks])
+    return cache, logits_PV[: len(prompts)]
+
+
+def _prefill_block(model: TinyModel, cache: Cache, rows: slice, tokens_PK: Tensor) -> Tensor:
+    P, K = tokens_PK.shape
+    slots_K = torch.arange(K, device=tokens_PK.device)
+    future_KK = torch.full((K, K), -math.inf, dtype=model.wte.dtype, device=tokens_PK.device).triu(1)
     x_PKC = model.embed(tokens_PK, slots_K.clamp(max=model.config.context - 1)[None].expand_as(tokens_PK))
-    pairs: list[Tensor] = []
-    for block in model.blocks():
+    for layer, block in enumerate(model.blocks()):
         x_PKC, k_PHKD, v_PHKD = block(x_PKC, future_KK)
-        pairs.append(torch.stack([k_PHKD.transpose(2, 3).flatten(1), v_PHKD.flatten(1)], 1))
-    last_PC = x_PKC[torch.arange(PREFILL_ROWS, device=device), lengths_P - 1]
-    mask_PK = torch.zeros(PREFILL_ROWS, bucket, dtype=dtype, device=device)
-    mask_PK.masked_fill_(slots_K[None] >= lengths_P[:, None], -math.inf)
-    return Cache(torch.stack(pairs), mask_PK, lengths_P, bucket, 0), model.unembed(last_PC)
+        keys_PHDK, values_PHKD = cache.keys_and_values(layer, rows, block.heads)
+        keys_PHDK[..., :K] = k_PHKD.transpose(2, 3)
+        values_PHKD[:, :, :K] = v_PHKD
+    return model.unembed(x_PKC[torch.arange(P, device=tokens_PK.device), cache.lengths[rows] - 1])
 
 
 @torch.inference_mode()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 
 from lockedroom.errors import BadInput
 from lockedroom.policy.tiny.model import TinyConfig, TinyModel
-from lockedroom.policy.tiny.sample import Ask, Drawn, check_sampling, sample, sampled_logprobs
+from lockedroom.policy.tiny.sample import Ask, check_sampling, sample, sampled_logprobs
 from lockedroom.policy.tiny.tokenizer import END, Tokenizer
 from lockedroom.policy.tiny.weights import Weights, load_shipped, load_weights, save_weights
 from lockedroom.protocols import Prompt, TokenPolicy
@@ -114,12 +113,13 @@ class TinyPolicy(TokenPolicy):
             )
         return sampling.max_tokens or room
 
-    def complete(self, prompts: Sequence[Prompt], draws: range, sampling: Sampling) -> Iterator[Completion]:
-        """Yield completions, prompt by prompt and draw by draw; every prompt and setting is checked before the first."""
-        return (_completion(drawn) for drawn in self.sample(prompts, draws, sampling))
+    def complete(
+        self, prompts: Sequence[Prompt], draws: range, sampling: Sampling, *, step: int = 0
+    ) -> Iterator[Completion]:
+        """Yield completions, prompt by prompt and draw by draw; every prompt and setting is checked before the first.
 
-    def sample(self, prompts: Sequence[Prompt], draws: range, sampling: Sampling, *, step: int = 0) -> Iterator[Drawn]:
-        """Yield completions like `complete`, with the policy's own log-probabilities beside the sampled ones."""
+        `step` is that of a learning run: other random numbers for the same seed, example and draw.
+        """
         check_sampling(sampling)
         asks: list[Ask] = []
         for prompt in prompts:
@@ -173,7 +173,7 @@ class TinyPolicy(TokenPolicy):
 def _keep_freed_memory() -> None:
     """Make glibc reuse freed blocks: freeing one large block raises its mmap and trim thresholds (see mallopt(3)).
 
-    Otherwise a third of the sampling time goes into page faults. The block is never touched, so it costs no memory.
+    Otherwise a sixth of the sampling time goes into page faults. The block is never touched, so it costs no memory.
     """
     block = torch.empty(31 * 2**20, dtype=torch.uint8)
     del block
@@ -188,14 +188,3 @@ def _build(weights: Weights, name: str) -> TinyModel:
             f"{name}: the tensors do not fit the shape in the header: {str(error).splitlines()[0]}"
         ) from None
     return model
-
-
-def _completion(drawn: Drawn) -> Completion:
-    return Completion(
-        drawn.text,
-        logprob=math.fsum(drawn.token_logprobs),
-        finish_reason=drawn.finish_reason,
-        token_ids=drawn.token_ids,
-        token_logprobs=drawn.token_logprobs,
-        token_policy_logprobs=drawn.token_policy_logprobs,
-    )

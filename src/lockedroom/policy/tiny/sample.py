@@ -25,7 +25,7 @@ from lockedroom.policy.tiny.decode import bucket_of, extend, prefill
 from lockedroom.policy.tiny.model import TinyModel
 from lockedroom.policy.tiny.randomness import TOKENS_PER_HASH, uniforms
 from lockedroom.policy.tiny.tokenizer import END, Tokenizer
-from lockedroom.records import FinishReason, Sampling
+from lockedroom.records import Completion, FinishReason, Sampling
 
 WAVE_DRAWS = 2048  # draws in flight; changes speed and memory, never a completion
 
@@ -37,20 +37,6 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     draw: int
     prompt: tuple[int, ...]
     limit: int
-
-
-class Drawn(msgspec.Struct, frozen=True, gc=False):
-    """One completion with two log-probabilities per token, in nats, end token included.
-
-    `token_logprobs` are of the distribution that was sampled; `token_policy_logprobs` of the policy itself
-    (temperature 1, nothing truncated), at the same tokens.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    token_logprobs: tuple[float, ...]
-    token_policy_logprobs: tuple[float, ...]
-    finish_reason: FinishReason
 
 
 def check_sampling(sampling: Sampling) -> None:
@@ -112,7 +98,7 @@ def choose(logits_RV: Tensor, row_N: Tensor, uniform_N: Tensor, sampling: Sampli
 
 def sample(
     model: TinyModel, tokenizer: Tokenizer, asks: Sequence[Ask], sampling: Sampling, *, step: int = 0
-) -> Iterator[Drawn]:
+) -> Iterator[Completion]:
     """Yield one completion for each ask, in order. Asks that share a prompt should be neighbours: it is read once."""
     check_sampling(sampling)
     for start in range(0, len(asks), WAVE_DRAWS):
@@ -120,7 +106,7 @@ def sample(
         by_bucket: dict[int, list[int]] = {}
         for i, ask in enumerate(wave):
             by_bucket.setdefault(bucket_of(len(ask.prompt)), []).append(i)
-        drawn: dict[int, Drawn] = {}
+        drawn: dict[int, Completion] = {}
         for bucket, members in by_bucket.items():
             run = _Wave(model, tokenizer, [wave[i] for i in members], sampling, step)
             drawn.update(zip(members, run.draw(bucket), strict=True))
@@ -148,7 +134,7 @@ class _Wave:
         self.stopped_at: dict[int, int] = {}
 
     @torch.inference_mode()
-    def draw(self, bucket: int) -> list[Drawn]:
+    def draw(self, bucket: int) -> list[Completion]:
         prompts = list(dict.fromkeys(ask.prompt for ask in self.asks))
         number = {prompt: i for i, prompt in enumerate(prompts)}
         cache, logits_RV = prefill(self.model, prompts, bucket)
@@ -192,7 +178,7 @@ class _Wave:
                 self.stopped_at[draw] = cut
         return [draw in self.stopped_at for draw in draws]
 
-    def _collect(self) -> list[Drawn]:
+    def _collect(self) -> list[Completion]:
         N, T = len(self.asks), len(self.steps)
         ids_NT = np.zeros((N, T), dtype=np.int64)
         logprobs_NT, policy_NT = np.zeros((N, T)), np.zeros((N, T))
@@ -203,13 +189,22 @@ class _Wave:
             lengths_N[draws] = t + 1
         same = self.steps[0][2] is self.steps[0][3]  # nothing was tempered or truncated
         truncated = self.ended_by_limit_N.tolist()
-        drawn: list[Drawn] = []
+        drawn: list[Completion] = []
         rows = zip(lengths_N.tolist(), ids_NT.tolist(), logprobs_NT.tolist(), policy_NT.tolist(), strict=True)
         for n, (length, ids, logprobs, policy) in enumerate(rows):
             text = self.tokenizer.decode(ids[:length])[: self.stopped_at.get(n)]
             sampled = tuple(logprobs[:length])
             reason = FinishReason.LENGTH if truncated[n] else FinishReason.STOP
-            drawn.append(Drawn(text, tuple(ids[:length]), sampled, sampled if same else tuple(policy[:length]), reason))
+            drawn.append(
+                Completion(
+                    text,
+                    logprob=math.fsum(sampled),
+                    finish_reason=reason,
+                    token_ids=tuple(ids[:length]),
+                    token_logprobs=sampled,
+                    token_policy_logprobs=sampled if same else tuple(policy[:length]),
+                )
+            )
         return drawn
 
 
