@@ -73,7 +73,7 @@ def test_thousands_of_completions_are_the_same_in_every_batching(tiny: TinyPolic
             for draw in some:
                 assert next(found) == keyed[example.id, draw]
 
-    shuffled = random.Random(0).complete(examples, len(examples))
+    shuffled = random.Random(0).sample(examples, len(examples))
     check(shuffled, draws)  # 2,048 rows in another order
     for size in (7, 64):  # batches of 7 and 64 examples, then of single draws
         for start in range(0, len(shuffled), size):
