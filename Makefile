@@ -13,7 +13,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --editable '.[learn,parquet]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --editable '.[holdout,learn,parquet]'
 	touch $(STAMP)
 
 demo: setup
@@ -25,8 +25,9 @@ check: setup
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# One thread of PyTorch a test process: a second OpenMP thread on a busy machine is catastrophic.
 test: setup
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
 bench: setup
 	$(BIN)/python bench/run.py

@@ -24,6 +24,9 @@ DATA = HERE / ".data"
 LOCKEDROOM = (sys.executable, "-m", "lockedroom")
 
 
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 class Cost(msgspec.Struct, frozen=True):
     """CPU and wall seconds, and the peak resident set in MB of the largest process."""
 
@@ -44,14 +47,15 @@ class Figure(msgspec.Struct, frozen=True):
     met: bool | None  # None: a figure without a target
 
 
-def run(command: Sequence[str], *, stdout: Path | None = None, environment: Mapping[str, str] | None = None) -> Cost:
+def run(command: Sequence[str], *, stdout: Path | None = None, environment: dict[str, str] | None = None) -> Cost:
     """Run a command to its end and return its cost. Raises RuntimeError with its messages when it fails.
 
+    Modules come from cached bytecode, as they do from an installed package, whatever PYTHONDONTWRITEBYTECODE says here.
     The peak resident set is at least ours, because Linux counts the moment before exec: keep the bench itself small.
     """
     with open(stdout or os.devnull, "wb") as out, open(DATA / "stderr.txt", "w+b") as err:
         began = time.monotonic()
-        process = subprocess.Popen(command, stdout=out, stderr=err, env={**os.environ, **(environment or {})})
+        process = subprocess.Popen(command, stdout=out, stderr=err, env=_ENVIRONMENT | (environment or {}))
         _, status, usage = os.wait4(process.pid, 0)
         wall_s = time.monotonic() - began
         process.returncode = os.waitstatus_to_exitcode(status)

@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import data
+from environments import environment
 from measure import DATA, HERE, Cost, Figure, cpu, evaluate, interleave, ratio_of_cpu, run
 
 ENVIRONMENT = HERE / ".venv-peers"
 PINNED = ("math-verify==0.9.0", "inspect-ai==0.3.285")
 TARGETS = {"math-verify": 50.0, "inspect score": 100.0}
+ROUNDS = {"math-verify": 5, "inspect score": 1}  # a round of Inspect takes more than a minute
 
 
 def figures(*, quick: bool) -> list[Figure]:
-    python = _environment()
+    python = environment(ENVIRONMENT, PINNED)
     count = 1_000 if quick else 10_000
     files = data.recorded(count)
     log = _inspect_log(python, count, files)
-    costs = interleave(
-        {
-            "ours": lambda: evaluate(*files),
-            "math-verify": lambda: run((str(python), str(HERE / "peer_math_verify.py"), *map(str, files))),
-            "inspect score": lambda: _inspect_score(python, log),
-        },
-        rounds=3,
-    )
+    contenders = {
+        "math-verify": lambda: run((str(python), str(HERE / "peer_math_verify.py"), *map(str, files))),
+        "inspect score": lambda: _inspect_score(python, log),
+    }
     rows = []
     for peer, target in TARGETS.items():
+        costs = interleave({"ours": lambda: evaluate(*files), peer: contenders[peer]}, rounds=ROUNDS[peer])
         ratio = ratio_of_cpu(costs[peer], costs["ours"])
         rows.append(
             Figure(
@@ -44,18 +41,6 @@ def figures(*, quick: bool) -> list[Figure]:
             )
         )
     return rows
-
-
-def _environment() -> Path:
-    """Return the Python of the peers' environment, which is made when it is missing; `.complete` is written last."""
-    complete = ENVIRONMENT / ".complete"
-    python = ENVIRONMENT / "bin" / "python"
-    if not complete.exists() or complete.read_text() != " ".join(PINNED):
-        subprocess.run((sys.executable, "-m", "venv", "--clear", str(ENVIRONMENT)), check=True)
-        pip = (str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PINNED)
-        subprocess.run(pip, check=True)
-        complete.write_text(" ".join(PINNED))
-    return python
 
 
 def _inspect_log(python: Path, count: int, files: tuple[Path, Path]) -> Path:

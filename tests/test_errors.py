@@ -29,7 +29,7 @@ def test_the_tree_in_the_docstring_is_the_tree_of_classes() -> None:
         found[name] = parents[depth - 1]
         parents[depth] = name
     classes = {
-        name: value.__base__.__name__
+        name: value.__mro__[1].__name__
         for name, value in vars(errors).items()
         if inspect.isclass(value) and issubclass(value, LockedroomError) and value is not LockedroomError
     }

@@ -57,7 +57,8 @@ ODD = st.sampled_from(
     [b"", b" ", b"\r", b"{}", b'{"id":"a"}', b'{"id":"a"}{"id":"b"}', b'{"id":\n"a"}', b'{"id":"a"', b"[1]", b"null",
      b'{"id":"a","x":1}', b'{"id":1}', b'\xef\xbb\xbf{"id":"a"}', b'{"id":"\x00"}', b'{"id":"\xff"}', b'{"id":"\\ud800"}',
      b'{"id":"a","number":1e999}', b'{"id":"a","value":NaN}', b'{"id":"a"} ', b' {"id":"a"}', b'{"id":"a"}\r',
-     b'{"id":"a","value":{"b":"}\\n{"}}', b'{"id":"a","value":' + b"7" * 5000 + b"}"]
+     b'{"id":"a","value":{"b":"}\\n{"}}', b'{"id":"a","value":' + b"7" * 5000 + b"}", b'{"id":"a","value":', b'{"x":1}}',
+     b'{"x":1}}{"id":"b"}', b'{"id":"' + b"c" * 900 + b'"}']
 )  # fmt: skip
 
 
@@ -86,7 +87,12 @@ def test_a_block_is_read_exactly_as_its_lines_are_one_by_one(tmp_path: Path, lin
     [
         (b'{"id":"a"}\n\n{"id":"b"}\n', ":2: the line is blank; remove it"),
         (b'{"id":"a"}\n\n{"id":"b"}{"id":"c"}\n', ":2: the line is blank"),
-        (b'{"id":"a"}\n{"id":"b', ":2: the line is cut short at column 8"),
+        (b'{"id":"a","value":\n{"x":1}}{"id":"b"}\n', ":1: the line is cut short"),
+        (b'{"id":"a","value":\n{"id":"a"}}{"id":"b"}\n', ":1: the line is cut short"),
+        (b'{"id":"a","value":[{}\n,{}]}{"id":"b"}\n', ":1: the line is cut short"),
+        (b'{"id":"a","value":[\n{"id":"' + b"x" * 2000 + b'"}]}{"id":"b"}\n', ":1: the line is cut short"),
+        (b'{"id":"' + b"x" * 2000 + b'","value":\n{}}{"id":"b"}\n', ":1: the line is cut short"),
+        (b'{"id":"a"}\n{"id":"b', ":2: the line is cut short at column 9"),
         (b'{"id":"a"}\n{"id":"b"', ":2: the line is cut short"),
         (b'\xef\xbb\xbf{"id":"a"}\n', ":1: the file starts with a byte-order mark"),
         (b'{"id":"a\x00"}\n', ":1: holds a NUL byte at column 9"),
@@ -216,7 +222,7 @@ def test_a_process_substitution_is_refused_not_read_in_part() -> None:
         ("Expected `str`, got `int` - at `$.id`", "id: expected a string, got an integer"),
         ("Expected `str | null`, got `array` - at `$.a.b`", "a.b: expected a string or null, got a list"),
         ("Expected `object`, got `array`", "expected an object, got a list"),
-        ("Expected `Sample`, got `bool`", "expected an object, got true or false"),
+        ("Expected `object`, got `bool`", "expected an object, got true or false"),
         ("Object missing required field `id` - at `$.samples[0]`", "samples[0].id: missing field; add it"),
         ("Invalid enum value 'x' - at `$.finish_reason`", "finish_reason: Invalid enum value 'x'"),
     ],

@@ -1,6 +1,41 @@
-"""lockedroom: score, evaluate, select, learn, and compare only what is comparable."""
+"""lockedroom: score, evaluate, select, learn, and compare only what is comparable.
+
+The nouns come with the package; the loops are imported when they are first asked for, so that `import lockedroom` stays
+quick.
+"""
+
+import typing as _typing
 
 from lockedroom._version import __version__
-from lockedroom.records import Completion, Example, Failure, Score
+from lockedroom.records import Completion, Example, Failure, Sampling, Score
 
-__all__ = ["Completion", "Example", "Failure", "Score", "__version__"]
+if _typing.TYPE_CHECKING:
+    from lockedroom.loops.configuration import EvaluateConfig
+    from lockedroom.loops.evaluate import evaluate
+    from lockedroom.results.compare import compare
+
+__all__ = [
+    "Completion",
+    "EvaluateConfig",
+    "Example",
+    "Failure",
+    "Sampling",
+    "Score",
+    "__version__",
+    "compare",
+    "evaluate",
+]
+
+_LATER = {
+    "EvaluateConfig": "lockedroom.loops.configuration",
+    "evaluate": "lockedroom.loops.evaluate",
+    "compare": "lockedroom.results.compare",
+}
+
+
+def __getattr__(name: str) -> _typing.Any:
+    import importlib
+
+    if name in _LATER:
+        return getattr(importlib.import_module(_LATER[name]), name)
+    raise AttributeError(f"module 'lockedroom' has no attribute {name!r}")

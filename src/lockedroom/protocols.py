@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from lockedroom.records import (
     Completion,
@@ -27,6 +27,23 @@ class Prompt(Protocol):
     def id(self) -> str: ...
     @property
     def prompt(self) -> str: ...
+
+
+class Selector(Protocol):
+    """Chooses one of several completions of one prompt, and is never told how any of them was judged."""
+
+    def select(self, asked: Prompt, completions: Sequence[Completion]) -> int:
+        """Return the position of the completion chosen."""
+        ...
+
+
+@runtime_checkable
+class JudgedSelector(Protocol):
+    """Chooses knowing what a scorer said of each completion; only for selectors whose name says so."""
+
+    def select_judged(
+        self, asked: Prompt, completions: Sequence[Completion], results: Sequence[Score | Failure]
+    ) -> int: ...
 
 
 class Policy(Protocol):

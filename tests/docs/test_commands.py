@@ -15,6 +15,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Pages whose ```text blocks hold nothing but lines that their commands print.
+OUTPUT_SHOWN = {"locked-room.md"}
+_TEXT = re.compile(r"^```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _BLOCK = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -32,11 +35,23 @@ def test_every_command_of_the_page_runs(page: Path, tmp_path: Path) -> None:
     for name in ("src", "docs"):
         (tmp_path / name).symlink_to(ROOT / name)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    for command in _commands(page):
+    printed = ""
+    for line in _commands(page):
+        command, _, code = line.partition("  # exit ")  # a command that has to end with another code than 0 says so
         done = subprocess.run(
-            shlex.split(command), cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
+            shlex.split(command),
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == int(code or 0), f"{command}\n{done.stdout}\n{done.stderr}"
+        printed += done.stdout + done.stderr
+    if page.name in OUTPUT_SHOWN:
+        shown = [line for block in _TEXT.findall(page.read_text("utf-8")) for line in block.splitlines()]
+        assert [line for line in shown if line not in printed.splitlines()] == []
 
 
 def _generator() -> ModuleType:

@@ -198,6 +198,7 @@ def test_the_format_tax_is_the_unpaid_share_of_the_right_number() -> None:
     paid = sum(reading.probability or 0.0 for reading in readings if reading.accepted)
     assert tax.accepted == pytest.approx(paid)
     assert tax.tax == pytest.approx(1 - tax.accepted / tax.any_spelling)
+    assert tax.tax is not None
     assert 0.3 < tax.tax < 0.8
     assert {reading.text for reading in readings if reading.accepted} == {"Final: 112", "Final: 112\n"}
 

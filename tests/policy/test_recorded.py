@@ -318,3 +318,10 @@ def test_the_policy_is_named_after_the_declared_model_or_else_the_file(tmp_path:
     path = write_rows(tmp_path / "f.jsonl", [{"id": "a", "completion": "x"}])
     assert _open(path).spec.name == "f.jsonl"
     assert RecordedPolicy(path, read_declared(path, ["policy.model=qwen"])).spec.name == "qwen"
+
+
+def test_the_hash_is_of_the_whole_file_even_if_only_its_beginning_was_asked_for(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "f.jsonl", [{"id": f"e{i}", "completion": "x" * 100} for i in range(3000)])
+    policy = _open(path)
+    _complete(policy, ["e0"])
+    assert policy.sha256() == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import re
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -116,9 +119,10 @@ def test_an_integer_of_any_size_is_found() -> None:
         ("1" * 100_000, "1" * 10_000_000),
         (7, "-" * 10_000_000 + "1"),
         (42, "142 " * 250_000),
+        (42, "-42 " * 250_000),
         (7, "\u2028" * 5_000_000 + "1"),
     ],
-    ids=["digits", "digits and a long answer", "minuses", "near misses", "line separators"],
+    ids=["digits", "digits and a long answer", "minuses", "near misses", "negatives", "line separators"],
 )
 def test_long_text_without_the_number_is_wrong(answer: int | str, completion: str) -> None:
     assert ask(answer, completion).details.code == "wrong_answer"
@@ -137,6 +141,24 @@ def test_the_verdict_is_that_of_an_independent_reading(text: str, answer: int | 
     assert result.details.outcome is OUTCOMES[code]
     assert result.details.parsed == (str(answer) if code == "ok" else seen[0] if seen else None)
     assert ask(answer, text) == result
+
+
+def walked(digits: str, text: str) -> str:
+    """Return the code that a walk over all numbers gives."""
+    seen = re.findall("-?[0-9]+", text)
+    return "no_number" if not seen else "ok" if digits in seen else "wrong_answer"
+
+
+def test_looking_for_the_answer_alone_gives_the_verdicts_of_a_walk_over_all_numbers() -> None:
+    rng = random.Random(20261123)
+    codes: Counter[str] = Counter()
+    for _ in range(60_000):
+        text = "".join(rng.choices("0117--x \u0661", k=rng.randrange(14)))
+        digits = rng.choice(("0", "1", "7", "11", "17", "111", "1111", "-1", "-7", "-11", "-171"))
+        code = ask(digits, text).details.code
+        assert code == walked(digits, text), (digits, text)
+        codes[code] += 1
+    assert min(codes.values()) > 1_000
 
 
 def test_only_ok_is_correct() -> None:

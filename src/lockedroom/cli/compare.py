@@ -70,11 +70,10 @@ def _rescored(args: argparse.Namespace, paths: Sequence[Path], options: CompareO
     import tempfile
 
     from lockedroom.loops.rescore import RescoreConfig, rescore_all
-    from lockedroom.results.compare import check_distinct, compare
+    from lockedroom.results.compare import compare
     from lockedroom.results.compare_rendering import render_certificate, satisfied
     from lockedroom.results.instrument import render_split, split_change
 
-    check_distinct(paths)
     config = RescoreConfig(scorer=args.rescore, scorer_timeout=args.scorer_timeout, scorer_memory=args.scorer_memory)
     with tempfile.TemporaryDirectory(prefix="lockedroom-rescore-") as folder:
         outs = [Path(folder) / str(i) for i in range(len(paths))]
@@ -94,12 +93,14 @@ def _rescored(args: argparse.Namespace, paths: Sequence[Path], options: CompareO
 
 def print_json(value: object) -> None:
     """Print as indented ASCII: whatever a policy wrote, a terminal obeys nothing of it."""
+    import json
+
     import msgspec
 
-    from lockedroom.jsonl import encode_lines
     from lockedroom.visible import ascii_json
 
-    print(ascii_json(msgspec.json.format(encode_lines([value]).rstrip(b"\n"), indent=2)))
+    # The standard library writes a lone surrogate as its escape, which msgspec refuses.
+    print(ascii_json(json.dumps(msgspec.to_builtins(value), indent=2).encode()))
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         file=Path(args.config) if args.config else None,
         resumed=out if args.resume else None,
     )
-    with progress_bar("evaluate") as progress:
+    with progress_bar("evaluate", out) as progress:
         done = evaluate(config, out, resume=args.resume, workers=args.workers, command=sys.argv, progress=progress)
     print_evaluated(done, as_json=args.json)
     return 0
@@ -84,8 +84,8 @@ def default_out(args: argparse.Namespace) -> Path:
     import time
 
     source = Path(args.completions).name.removesuffix(".jsonl") if args.completions else (args.policy or "run")
-    name = f"{Path(args.dataset or 'run').stem}-{source}-{time.strftime('%Y%m%d-%H%M%S')}"
-    return Path("runs") / re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:120]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(args.dataset or 'run').stem[:60]}-{source[:60]}")
+    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def print_evaluated(done: Evaluated, *, as_json: bool) -> None:

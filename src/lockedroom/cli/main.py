@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gc
+import importlib
 import io
 import os
 import signal
@@ -21,9 +23,29 @@ LONGEST_LINE = 4000
 EPILOG = """exit codes: 0 fine · 1 a finding · 2 bad input · 3 not comparable · 4 tampered or corrupt · 5 sealed"""
 
 
-def build_parser() -> argparse.ArgumentParser:
-    from lockedroom.cli import dataset, demo, evaluate, inspect, tokens, verify
+# In the order of the help; each is a module of this package with `add_parser`.
+COMMANDS = (
+    "demo",
+    "evaluate",
+    "select",
+    "compare",
+    "inspect",
+    "verify",
+    "watch",
+    "rescore",
+    "scorer",
+    "tokens",
+    "dataset",
+    "audit",
+    "golden",
+    "holdout",
+    "plan",
+    "selftest",
+)
 
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of all commands, or of one alone: making all takes longer than a short run."""
     parser = argparse.ArgumentParser(
         prog="lockedroom",
         description="Measure, select and learn with verifiable rewards; every number can be re-derived, or is refused.",
@@ -31,15 +53,16 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"lockedroom {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in (demo, evaluate, inspect, verify, tokens, dataset):
-        command.add_parser(subparsers)
+    for name in (command,) if command in COMMANDS else COMMANDS:
+        importlib.import_module(f"lockedroom.cli.{name}").add_parser(subparsers)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; a LockedroomError becomes one message on stderr."""
+    gc.set_threshold(10_000)  # imports make many objects and no garbage: looking through them every 700 costs 5 ms
     given = sys.argv[1:] if arguments is None else arguments
-    parsed = build_parser().parse_args(given)
+    parsed = build_parser(given[0] if given else None).parse_args(given)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot show a sign still gets a result
     try:
@@ -57,6 +80,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            print(f"lockedroom: {visible(str(error.filename), 80)}: this name is too long for a file", file=sys.stderr)
+            return 2
         if error.errno != errno.ENOSPC:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,15 +1,22 @@
-"""Progress on stderr: a bar with rate and remaining time on a terminal, nothing otherwise."""
+"""Progress on stderr: a bar with rate, time and the pass rate so far on a terminal, nothing otherwise."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
+
+WATCH_SECONDS = 1.0
+WATCH_BYTES = 4 * 1024 * 1024
 
 
 @contextlib.contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int], None] | None]:
-    """Yield a function that takes the number of attempts just finished, or None when stderr is not a terminal."""
+def progress_bar(what: str, run: Path | None = None) -> Iterator[Callable[[int], None] | None]:
+    """Yield a function that takes the number of attempts just finished, or None when stderr is not a terminal.
+
+    `run` is the folder being written: its pass rate so far is shown as `lockedroom watch` would.
+    """
     if not sys.stderr.isatty():
         yield None
         return
@@ -18,6 +25,31 @@ def progress_bar(what: str) -> Iterator[Callable[[int], None] | None]:
 
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:,.0f} attempts"),
                TextColumn("{task.speed:,.0f}/s"), TimeElapsedColumn())  # fmt: skip
+    said = watched(what, run)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(what, total=None)
-        yield lambda attempts: bar.advance(task, attempts)
+        yield lambda attempts: bar.update(task, advance=attempts, description=said())
+
+
+def watched(what: str, run: Path | None, every: float = WATCH_SECONDS) -> Callable[[], str]:
+    """Return a function that says what is done and the pass rate so far, read from the records at most `every` so many seconds."""
+    if run is None:
+        return lambda: what
+    import time
+
+    from lockedroom.results.watching import Stream, watch_interval
+
+    stream = Stream(run)
+    text, due = what, time.monotonic() + every
+
+    def say() -> str:
+        nonlocal text, due
+        if time.monotonic() >= due:
+            seen = stream.read_new(WATCH_BYTES)
+            due = time.monotonic() + every
+            if seen.scored:
+                interval = watch_interval(seen, 0.95)
+                text = f"{what}: pass rate {seen.passed / seen.scored:.3f} so far, in {interval.low:.3f} to {interval.high:.3f},"
+        return text
+
+    return say

@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from lockedroom.dataset.sealed import refuse_sealed
 from lockedroom.dataset.tables import FIELDS, Part, csv_parts, parquet_parts, shown
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import decode_line, open_for_reading, read_batches
@@ -36,8 +37,10 @@ def read_examples(
 
     `first_refused(answers)` gives the index of the first expected answer that the scorer cannot judge, or None.
     Raises BadInput, naming file, line and field, at the first bad row (the rows of earlier batches were yielded), and
-    MissingExtra for Parquet without pyarrow. Memory: constant while ids ascend; otherwise about 80 bytes a row.
+    MissingExtra for Parquet without pyarrow, and Sealed for a sealed holdout. Memory: constant while ids ascend;
+    otherwise about 80 bytes a row.
     """
+    refuse_sealed(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise BadInput(
@@ -237,7 +240,9 @@ def _refused_answer(part: Part, first_refused: FirstRefused, scorer_name: str) -
 def _plain(examples: Sequence[Example]) -> bool:
     """Say whether no example can hold a float."""
     kinds = set(map(type, [example.expected_answer for example in examples]))
-    return kinds <= {int, str, bool, type(None)} and all(example.metadata is None for example in examples)
+    return kinds <= {int, str, bool, type(None)} and [example.metadata for example in examples].count(None) == len(
+        examples
+    )
 
 
 def _holds_float(example: Example) -> bool:

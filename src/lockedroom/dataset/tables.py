@@ -5,7 +5,6 @@ A reader that meets a bad row hands over the good rows before it, then raises.
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -97,6 +96,8 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Example]]:
 
 def _csv_cells(path: Path, file: Iterable[bytes]) -> Iterator[tuple[int, list[str]]]:
     """Yield each row's cells with the line the row starts on."""
+    import csv
+
     reader = csv.reader(_csv_lines(path, file), strict=True)
     while True:
         line = reader.line_num + 1

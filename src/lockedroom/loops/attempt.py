@@ -24,10 +24,8 @@ def attempt(
             f"policy {policy.spec.name}: gave {len(completions)} results for {len(asked)} asked; fix the policy"
         )
     results = judge(scorer, asked, completions)
-    return [
-        Record(example.id, draw, completion if type(completion) is Completion else None, result)
-        for example, draw, completion, result in zip(asked, itertools.cycle(draws), completions, results, strict=False)
-    ]
+    drawn = [completion if type(completion) is Completion else None for completion in completions]
+    return list(map(Record, [example.id for example in asked], itertools.cycle(draws), drawn, results))
 
 
 def judge(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,6 +64,8 @@ def read_config(
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    import tomllib
+
     with open_for_reading(path) as stream:
         try:
             return tomllib.loads(stream.read().decode("utf-8"))

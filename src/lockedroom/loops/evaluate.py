@@ -19,7 +19,7 @@ import msgspec
 
 from lockedroom._version import __version__
 from lockedroom.dataset.load import canonical_line, read_examples
-from lockedroom.errors import BadInput, CannotWrite
+from lockedroom.errors import BadInput, CannotWrite, Sealed
 from lockedroom.jsonl import encode_lines, read_batches
 from lockedroom.loops.attempt import attempt
 from lockedroom.loops.configuration import EvaluateConfig, check_config, encode_config, settle
@@ -100,7 +100,7 @@ def evaluate(
             summary = summarise(tally, opened.scorer.spec, config.confidence)
             timing = clock.read(summary.attempts - run.recorded)
             return _close(config, opened, run, summary, scorer=scorer, inputs=inputs, timing=timing, command=command)
-        except BadInput as error:
+        except (BadInput, Sealed) as error:
             # The disk is full, or attempts were costly: what is finished is kept. Else the run is made again in no time.
             run.abandon(remove=not isinstance(error, CannotWrite) and not (opened.costly and run.holds_attempts()))
             raise

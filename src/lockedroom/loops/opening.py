@@ -69,7 +69,11 @@ def open_named(names: Named) -> Iterator[Opened]:
         yield Opened(
             policy=policy,
             scorer=scorer,
-            first_refused=scorer.first_refused if isinstance(scorer, BatchScorer) else first_refused_by(scorer.accepts),
+            first_refused=(
+                scorer.first_refused
+                if isinstance(scorer, BatchScorer | BuiltinScorer)
+                else first_refused_by(scorer.accepts)
+            ),
             declared=declared,
             draws=draws,
             costly=batches or not isinstance(policy, RecordedPolicy),

@@ -83,9 +83,6 @@ def run_pieces(
             for worker in set(multiprocessing.active_children()) - others:
                 worker.terminate()
             raise
-        finally:
-            for future in futures:
-                future.cancel()
     with contextlib.suppress(OSError):
         folder.rmdir()
 

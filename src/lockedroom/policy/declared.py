@@ -7,7 +7,6 @@ declared is `undeclared`, which equals nothing when rooms are compared.
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ def read_declared(completions: Path, declarations: Sequence[str] = ()) -> Declar
 
     Raises BadInput when the sidecar is not TOML, holds an unknown section, or a declaration cannot be read.
     """
-    sidecar = completions.with_name(completions.name.removesuffix(".jsonl") + ".meta.toml")
+    sidecar = completions.parent / f"{completions.name.removesuffix('.jsonl')}.meta.toml"
     tables: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     if sidecar.exists():
         _merge(tables, _parse(sidecar), str(sidecar))
@@ -50,6 +49,8 @@ def read_declared(completions: Path, declarations: Sequence[str] = ()) -> Declar
 
 
 def _parse(sidecar: Path) -> dict[str, Any]:
+    import tomllib
+
     try:
         with open_for_reading(sidecar) as file:
             return tomllib.load(file)
@@ -85,6 +86,8 @@ def _parse_declaration(text: str) -> tuple[str, str, Any]:
             f"--declare {text!r}: write SECTION.KEY=VALUE with SECTION one of {', '.join(SECTIONS)}, "
             "e.g. sampling.temperature=0.8"
         )
+    import tomllib
+
     try:
         parsed = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:

@@ -102,6 +102,11 @@ class RecordedPolicy:
         rows = self.rows_of([prompt.id for prompt in prompts])
         if draws == range(1) and self._row_type is CompletionRow:
             return iter([MISSING if row is None else _completion(row) for row in rows])  # type: ignore[arg-type]  # one row type a file
+        full = [
+            row.samples[: draws.stop] for row in rows if isinstance(row, SamplesRow) and len(row.samples) >= draws.stop
+        ]
+        if draws.start == 0 and len(full) == len(rows):
+            return iter([Completion(s) if isinstance(s, str) else _completion(s) for samples in full for s in samples])
         return self._drawn_by(rows, draws)
 
     def _drawn_by(self, rows: Sequence[Row | None], draws: range) -> Iterator[Drawn]:
@@ -355,11 +360,11 @@ def _grouped(batches: Iterator[list[Record]]) -> Iterator[RecordGroup]:
 
 
 def _counted(path: Path, row_type: type[Any]) -> Iterator[int]:
-    """Yield how many completions each line shows an example to have."""
+    """Yield the largest number of completions that the lines of each block show an example to have."""
     if row_type is Record:
-        yield from (row.draw + 1 for batch in read_batches(path, _DrawNumber) for row in batch.rows)
+        yield from (max([row.draw for row in batch.rows]) + 1 for batch in read_batches(path, _DrawNumber))
     else:
-        yield from (len(row.samples) for batch in read_batches(path, _SampleCount) for row in batch.rows)
+        yield from (max([len(row.samples) for row in batch.rows]) for batch in read_batches(path, _SampleCount))
 
 
 def _scan(path: Path, hash_of: Callable[[str], int]) -> tuple[array[int], array[int], str]:

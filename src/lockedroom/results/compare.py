@@ -32,7 +32,7 @@ from lockedroom.results.paired_numbers import (
     verdict_of,
 )
 from lockedroom.results.room_difference import FieldDifference, assume_equal, find_differences, refuse, room_fields
-from lockedroom.results.run_folder import EXAMPLES
+from lockedroom.results.run_folder import EXAMPLES, RECORDS
 from lockedroom.results.summary import Summary
 from lockedroom.results.verify import verify
 from lockedroom.safeguards import manifest as manifests
@@ -156,7 +156,10 @@ def compare_anyway(runs: Sequence[Path]) -> Anyway:
 
 
 def origin_of(manifest: manifests.Manifest) -> str:
-    """Return the run whose completions these are: a re-scored run is its origin with another instrument."""
+    """Return the run whose completions these are: a re-scored run is its origin with another instrument.
+
+    A selection from a re-scored run has the same origin, and is told from it by its selection.
+    """
     origin = manifest.inputs.rescored_from
     return manifest.run_id if origin is None else origin.run_id
 
@@ -184,7 +187,7 @@ def _open(runs: Sequence[Path], labels: Sequence[str] | None) -> list[_Run]:
 
 def _one_room(a: _Run, b: _Run, options: CompareOptions) -> list[FieldDifference]:
     """Refuse, or return what a person stated to be equal."""
-    if origin_of(a.manifest) == origin_of(b.manifest):
+    if origin_of(a.manifest) == origin_of(b.manifest) and a.manifest.selection == b.manifest.selection:
         raise NotComparable(
             f"not comparable: {a.facts.label} (A) and {b.facts.label} (B) are one run (run_id {origin_of(a.manifest)}), "
             "copied, renamed or re-scored; name two runs"
@@ -248,23 +251,17 @@ def _notes(a: _Run, b: _Run, columns_a: Columns, columns_b: Columns, options: Co
     notes = []
     if a.manifest.draws != b.manifest.draws:
         notes.append(
-            f"A has {a.manifest.draws} draws an example and B {b.manifest.draws}: draws are measurement effort, not a knob; "
-            "each example counts by its mean, and the test, which supposes symmetric differences, is approximate"
+            f"draws an example: {a.manifest.draws} in A, {b.manifest.draws} here; draws are measurement effort, not a "
+            "knob; each example counts by its mean, and the test, which supposes symmetric differences, is approximate"
         )
-    same = a.manifest.files["records.jsonl"].sha256 == b.manifest.files["records.jsonl"].sha256
-    if same:
-        notes.append("the two runs hold byte-identical records")
-    if options.metric == "pass":
-        graded = [
-            name
-            for name, columns in (("A", columns_a), ("B", columns_b))
-            if (columns.rewards != columns.passed)[columns.scored].any()
-        ]
-        if graded:
-            notes.append(
-                f"the rewards of {' and '.join(graded)} are not just 1 for correct and 0 otherwise: this compares pass "
-                "rates; --metric reward compares mean rewards"
-            )
+    if a.manifest.files[RECORDS].sha256 == b.manifest.files[RECORDS].sha256:
+        notes.append("its records are byte-identical with A's")
+    graded = any((columns.rewards != columns.passed)[columns.scored].any() for columns in (columns_a, columns_b))
+    if graded and options.metric == "pass":
+        notes.append(
+            "some rewards are not just 1 for correct and 0 otherwise: this compares pass rates; --metric reward compares "
+            "mean rewards"
+        )
     if not a.manifest.scorer.codes:
         notes.append("the scorer declares no codes, so what passed was read from the reward (1) where it did not say")
     return notes

@@ -83,7 +83,7 @@ def _room(certificate: Certificate) -> list[str]:
         lines += [f"- A person states, and nothing here shows, that {visible(field.field, 60)} is the same in A and {name} "
                   f"({shown(field.a)} in A, {shown(field.b)} in {name})." for field in one.assumed]  # fmt: skip
         lines.append(f"- Turned from A to {name}: **{one.turned.word}** ({one.turned.meaning}).")
-        lines += [f"  {line}" for line in one.turned.differences]
+        lines += [f"  {line.removesuffix(' in B')} in {name}" for line in one.turned.differences]
         lines += [f"- Note on {name}: {note}." for note in one.notes]
     return [*lines, *(f"- Not checked: {visible(line, 200)}." for line in unchecked)]
 
@@ -112,7 +112,9 @@ def _numbers(certificate: Certificate, one: Against) -> list[str]:
         f"{what.capitalize()} over {numbers.examples:,} of {certificate.examples:,} examples: A {numbers.mean_a:.4f}, "
         f"B {numbers.mean_b:.4f}. Differences are B − A: above 0, B is better.",
         "",
-        *text_table(("", what, f"{options.confidence:.6g} interval", "standard error", "how"), rows, numbers=(1,)),
+        *text_table(
+            ("", what, f"{100 * options.confidence:.6g}% interval", "standard error", "how"), rows, numbers=(1,)
+        ),
         "",
         f"- B wins on {numbers.wins:,} examples, loses on {numbers.losses:,}, ties on {numbers.ties:,}. "
         f"Correlation {_correlation(numbers.correlation)}.",
@@ -180,7 +182,7 @@ def _margin(one: Against, margin: float | None) -> list[str]:
     if margin is None:
         return []
     span = one.numbers.equivalence_interval
-    within = "undefined" if span is None else f"[{span.low:+.4f}, {span.high:+.4f}] at {span.confidence:.6g}"
+    within = "undefined" if span is None else f"[{span.low:+.4f}, {span.high:+.4f}] at {100 * span.confidence:.6g}%"
     family = one.numbers.family_interval
     low = "undefined" if family is None else f"{family.low:+.4f}"
     return [
@@ -240,7 +242,7 @@ def _many(certificate: Certificate) -> list[str]:
         rows.append((name, f"{numbers.mean_a:.4f}", f"{numbers.mean_b:.4f}", f"{numbers.difference:+.4f}",
                      _span(numbers.interval), f"{numbers.wins:,}/{numbers.losses:,}/{numbers.ties:,}",
                      f"{numbers.test.p_value:.4g}", f"{one.p_value:.4g}", one.verdict.name))  # fmt: skip
-    head = ("run", f"{what} of A", "its own", "its own − A", f"{certificate.options.confidence:.6g} interval",
+    head = ("run", f"{what} of A", "its own", "its own − A", f"{100 * certificate.options.confidence:.6g}% interval",
             "won/lost/tied", "p", "p, Holm", "verdict")  # fmt: skip
     lines = text_table(head, rows, numbers=(1, 2, 3, 6, 7))
     lines += ["", f"Verdicts use p-values adjusted by Holm for {len(rows)} comparisons; each interval is for its own row. "

@@ -72,7 +72,9 @@ def _policy(manifest: Manifest) -> dict[str, Any]:
 
 def _selection(manifest: Manifest) -> dict[str, Any]:
     selector = manifest.selection.get("selector", "none")
-    return {"selector": "none"} if selector == "none" else manifest.selection
+    if selector == "none":
+        return {"selector": "none"}
+    return {field: value for field, value in manifest.selection.items() if field != "draws"}
 
 
 def _differences(knob: str, a: dict[str, Any], b: dict[str, Any]) -> list[str]:

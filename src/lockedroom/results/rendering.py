@@ -21,7 +21,7 @@ def render_summary(summary: Summary, manifest: Manifest) -> str:
         f"Sampling: {visible(_sampling(room.sampling), 200)}.",
         "",
         f"{summary.examples:,} examples × {summary.draws} draw{'s' * (summary.draws > 1)} = {summary.attempts:,} attempts, "
-        f"judged by {visible(room.scorer.name, 80)} version {room.scorer.version}.",
+        f"judged by {visible(room.scorer.name, 80)} version {room.scorer.version}.{_selection(manifest.selection)}",
         "",
         *text_table(
             ("", "value", f"{summary.confidence:.0%} interval", "standard error", "how"),
@@ -38,6 +38,13 @@ def render_summary(summary: Summary, manifest: Manifest) -> str:
         lines += ["", f"The completions file also holds {manifest.inputs.extra_ids:,} ids that are not in the dataset "
                   f"(not used): {shown}{', …' if manifest.inputs.extra_ids > 3 else ''}."]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _selection(selection: dict[str, Any]) -> str:
+    if selection.get("selector", "none") == "none":
+        return ""
+    settings = ", ".join(f"{name} {value}" for name, value in selection.items() if name != "draws")
+    return f"\nSelected, so this is not the policy's own rate: {visible(settings, 300)}."
 
 
 def _sampling(sampling: dict[str, Any]) -> str:

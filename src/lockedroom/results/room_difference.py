@@ -6,7 +6,7 @@ Fails closed: `undeclared`, `unavailable` and a field that is absent equal nothi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -58,7 +58,8 @@ def find_differences(a: Room, b: Room) -> list[FieldDifference]:
     """Return every field that differs or is not known on both sides, in the order of the room."""
     fields_a, fields_b = room_fields(a), room_fields(b)
     found = []
-    for field in sorted({*fields_a, *fields_b}, key=lambda name: SECTIONS.index(name.partition(".")[0])):
+    every = dict.fromkeys([*fields_a, *fields_b])  # in the order of the room, the same every time
+    for field in sorted(every, key=lambda name: SECTIONS.index(name.partition(".")[0])):
         left, right = fields_a.get(field, UNDECLARED), fields_b.get(field, UNDECLARED)
         unknown = _unknown(left) or _unknown(right)
         if unknown or not _same(left, right):
@@ -93,9 +94,9 @@ def refuse(label_a: str, label_b: str, left: Sequence[FieldDifference], *, assum
     for section in SECTIONS:
         for undeclared in (False, True):
             group = [one for one in left if one.section == section and one.undeclared is undeclared]
-            lines += [f"  - {line}" for one in group for line in _described(one, assumed)]
+            lines += [f"  - {_described(one, assumed)}" for one in group]
             if group:
-                lines.append(f"      what to do: {_what_to_do(section, group)}")
+                lines.append(f"      what to do: {_what_to_do(section, group, f'{label_a} {label_b}')}")
                 lines += [f"      {about}"] if about and section == "dataset" and not undeclared else []
     lines.append("  To see both without a verdict: --not-comparable")
     raise NotComparable("\n".join(lines))
@@ -109,22 +110,24 @@ def shown(value: Any) -> str:
     return visible(json.dumps(value, ensure_ascii=False), LONGEST_VALUE)
 
 
-def _described(one: FieldDifference, assumed: Sequence[str]) -> Iterator[str]:
-    yield f"{visible(one.field, 80)}: {shown(one.a)} in A, {shown(one.b)} in B"
-    if one.field in assumed or one.section in assumed:
-        yield "    declared on both sides and different: it cannot be assumed equal"
+def _described(one: FieldDifference, assumed: Sequence[str]) -> str:
+    cannot = one.field in assumed or (one.section in assumed and not one.undeclared)
+    return f"{visible(one.field, 80)}: {shown(one.a)} in A, {shown(one.b)} in B" + (
+        " (declared on both sides and different, so it cannot be assumed equal)" if cannot else ""
+    )
 
 
-def _what_to_do(section: str, group: Sequence[FieldDifference]) -> str:
+def _what_to_do(section: str, group: Sequence[FieldDifference], runs: str) -> str:
+    what = _WHAT_TO_DO[section].replace("A B", runs)
     if not group[0].undeclared:
-        return _WHAT_TO_DO[section]
+        return what
     names = visible(",".join(one.field for one in group), 300)
     if section in ("prompts", "sampling"):
         return (
             f"evaluate again with --declare {visible(group[0].field, 80)}=VALUE for each (or NAME.meta.toml beside the "
             f"completions); or state that they are equal: --assume-equal {names}"
         )
-    return f"{_WHAT_TO_DO[section]}; or state that they are equal: --assume-equal {names}"
+    return f"{what}; or state that they are equal: --assume-equal {names}"
 
 
 def _unknown(value: Any) -> bool:

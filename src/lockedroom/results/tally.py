@@ -46,7 +46,7 @@ class Tally(msgspec.Struct):
         """Count the records of whole examples (`draws` consecutive records each)."""
         self.examples += len(records) // self.draws
         self._count_finish_reasons(records)
-        if _reward_is_outcome(spec):
+        if records and _reward_is_outcome(spec):
             codes = [record.result.details.code for record in records if type(record.result) is Score]
             if len(codes) == len(records):
                 self._add_plain(records, codes)
@@ -72,31 +72,25 @@ class Tally(msgspec.Struct):
             self.truncated += reasons.count(FinishReason.LENGTH)
 
     def _add_plain(self, records: Sequence[Record], codes: Sequence[str]) -> None:
-        """The common case, free of per-record Python: every attempt scored, every reward the outcome as 1 or 0."""
-        patterns = Counter(codes) if self.draws == 1 else Counter(zip(*[iter(codes)] * self.draws, strict=True))
-        for pattern, examples in patterns.items():
-            self._add_pattern((pattern,) if isinstance(pattern, str) else pattern, examples, records, codes)
-
-    def _add_pattern(
-        self, pattern: Sequence[str], examples: int, records: Sequence[Record], codes: Sequence[str]
-    ) -> None:
-        """Count `examples` examples whose draws got these codes, in this order."""
-        correct = 0
-        for code in set(pattern):
-            first = records[codes.index(code)].result
-            assert isinstance(first, Score)
-            tally = self.codes.setdefault(_key(first.details), CodeTally(code, first.details.outcome, shown=[]))
-            times = pattern.count(code)
-            tally.count += times * examples
-            tally.squares += times * times * examples
-            tally.products += times * self.draws * examples
-            correct += times * (tally.outcome is Outcome.CORRECT)
-            if len(tally.shown) < SHOWN_PER_CODE:
-                _show(tally, records)
+        """The common case: every attempt scored, every reward the outcome as 1 or 0. Like examples are counted together."""
+        tallies = {code: self._tally_of(records[codes.index(code)].result, records) for code in dict.fromkeys(codes)}
         histogram = self.passes.setdefault(self.draws, {})
-        histogram[correct] = histogram.get(correct, 0) + examples
+        alike = Counter(codes) if self.draws == 1 else Counter(zip(*[iter(codes)] * self.draws, strict=True))
+        for codes_of_one, examples in alike.items():
+            group = (codes_of_one,) if isinstance(codes_of_one, str) else codes_of_one
+            correct = 0
+            for code in set(group):
+                tally, times = tallies[code], group.count(code)
+                tally.count += times * examples
+                tally.squares += times * times * examples
+                tally.products += times * self.draws * examples
+                if tally.outcome is Outcome.CORRECT:
+                    correct += times
+            histogram[correct] = histogram.get(correct, 0) + examples
 
     def _add_any(self, records: Sequence[Record]) -> None:
+        if self.draws == 1:
+            records = self._add_single_scores(records)
         for i in range(0, len(records), self.draws):
             group = records[i : i + self.draws]
             scores = [record.result for record in group if isinstance(record.result, Score)]
@@ -106,15 +100,39 @@ class Tally(msgspec.Struct):
                 for name, count in Counter(names).items():
                     table[name].squares += count * count
                     table[name].products += count * len(scores)
-            self._add_example(scores)
+            self._add_examples(scores)
 
-    def _add_example(self, scores: Sequence[Score]) -> None:
+    def _add_single_scores(self, records: Sequence[Record]) -> list[Record]:
+        """Count the examples whose only attempt was scored, those with the same verdict together; return the others."""
+        scored = [record for record in records if type(record.result) is Score]
+        scores = [record.result for record in records if type(record.result) is Score]
+        verdicts = [(score.reward, score.details.code, score.details.outcome) for score in scores]
+        one_of = dict(zip(verdicts, scores, strict=True))
+        for verdict, examples in Counter(verdicts).items():
+            tally = self._tally_of(one_of[verdict], scored)
+            tally.count += examples
+            tally.squares += examples
+            tally.products += examples
+            self._add_examples([one_of[verdict]], examples)
+        return [record for record in records if type(record.result) is not Score]
+
+    def _tally_of(self, result: Score | Failure, records: Sequence[Record]) -> CodeTally:
+        """Return the tally of a score's code and outcome; `records` may hold some of the first attempts that it shows."""
+        assert isinstance(result, Score)
+        details = result.details
+        tally = self.codes.setdefault(_key(details), CodeTally(details.code, details.outcome, shown=[]))
+        if len(tally.shown) < SHOWN_PER_CODE:
+            _show(tally, records)
+        return tally
+
+    def _add_examples(self, scores: Sequence[Score], times: int = 1) -> None:
+        """Add an example by its scored attempts, or as many examples as `times` that were scored alike."""
         flags = [score.details.outcome is Outcome.CORRECT for score in scores]
-        _bump_histogram(self.passes, len(flags), sum(flags))
+        _bump_histogram(self.passes, len(flags), sum(flags), times)
         if all(score.reward == flag for score, flag in zip(scores, flags, strict=True)):
             return
-        _bump_histogram(self.graded_passes, len(flags), sum(flags))
-        self.graded.add_example([score.reward for score in scores], failures=self.draws - len(scores))
+        _bump_histogram(self.graded_passes, len(flags), sum(flags), times)
+        self.graded.add_example([score.reward for score in scores], failures=self.draws - len(scores), times=times)
 
     def _note_failure(self, record: Record) -> str:
         assert isinstance(record.result, Failure)
@@ -152,7 +170,10 @@ def _note(tally: CodeTally, record: Record) -> None:
 
 def _show(tally: CodeTally, records: Sequence[Record]) -> None:
     for record in records:
-        if isinstance(record.result, Score) and record.result.details.code == tally.code:
+        if not isinstance(record.result, Score):
+            continue
+        details = record.result.details
+        if details.code == tally.code and details.outcome is tally.outcome:
             if (record.id, record.draw) not in tally.shown:
                 tally.shown.append((record.id, record.draw))
             if len(tally.shown) == SHOWN_PER_CODE:
@@ -164,9 +185,9 @@ def _reward_is_outcome(spec: ScorerSpec) -> bool:
     return bool(spec.codes) and all(code.reward == float(code.outcome is Outcome.CORRECT) for code in spec.codes)
 
 
-def _bump_histogram(histogram: dict[int, dict[int, int]], scored: int, correct: int) -> None:
+def _bump_histogram(histogram: dict[int, dict[int, int]], scored: int, correct: int, times: int) -> None:
     row = histogram.setdefault(scored, {})
-    row[correct] = row.get(correct, 0) + 1
+    row[correct] = row.get(correct, 0) + times
 
 
 def _merge_histogram(mine: dict[int, dict[int, int]], theirs: dict[int, dict[int, int]]) -> None:

@@ -16,6 +16,8 @@ from lockedroom.records import Completion, Example, FailureCode, Record, Score
 from lockedroom.results.exact import EXACT_JSON, EXACT_JSONL, ExactExample, sampled_beside, sum_up
 from lockedroom.results.rendering import render_summary
 from lockedroom.results.run_folder import CONFIG, EXAMPLES, RECORDS, SUMMARY_JSON, SUMMARY_MD, indented_json
+from lockedroom.results.search import check_search
+from lockedroom.results.selection_check import check_selection
 from lockedroom.results.summary import summarise
 from lockedroom.results.tally import Tally, pair_with_examples
 from lockedroom.safeguards import manifest as manifests
@@ -51,6 +53,7 @@ def verify(run: Path) -> Verified:
     try:
         trouble = [*itertools.islice(derived.check(run), SHOWN), *_check_summary(run, manifest, derived.tally)]
         trouble += _check_exact(run, manifest, derived.tally)
+        trouble += [*check_selection(run, manifest, scorer), *check_search(run, manifest)]
     except (BadInput, OSError, msgspec.DecodeError) as error:
         trouble = [str(error)]
     trouble += _check_room(manifest, derived.tally, scorer)

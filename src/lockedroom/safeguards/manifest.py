@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from lockedroom.dataset.sealed import refuse_sealed
 from lockedroom.errors import BadInput, Tampered
 from lockedroom.jsonl import BLOCK_BYTES, open_for_reading
 from lockedroom.records import PolicySpec, ScorerSpec
@@ -102,8 +103,10 @@ def checksum_lines(manifest: Manifest) -> bytes:
 def read_manifest(run: Path) -> Manifest:
     """Return the manifest of a finished run.
 
-    Raises BadInput when there is none or its format is newer than this version reads; Tampered when it does not decode.
+    Raises BadInput when there is none or its format is newer than this version reads; Tampered when it does not decode;
+    Sealed when it is a sealed holdout.
     """
+    refuse_sealed(run)
     if not run.is_dir():
         raise BadInput(f"{run}: no such run folder")
     path = run / NAME

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,20 +10,24 @@ from typing import Any
 import msgspec
 
 from lockedroom.records import Example, Score, ScorerSpec
+from lockedroom.scorer.judgeable import first_refused
 
 
 class BuiltinScorer(msgspec.Struct, frozen=True):
     """A scorer module's functions as one value; it is a `lockedroom.protocols.Scorer`.
 
-    `source` is the file whose sha256 goes into the room. `accepted` lists every completion that is paid, where a
-    scorer can say so.
+    `first_refused` gives the position of the first answer that `accepts` does not accept, or None. `source` is the file
+    whose sha256 goes into the room. Where a scorer can say so, `accepted` lists every completion
+    that is paid, and `viable` tells whether a prefix can still become a completion that is not malformed.
     """
 
     spec: ScorerSpec
     accepts: Callable[[Any], bool]
+    first_refused: Callable[[Sequence[Any]], int | None]
     score: Callable[[Example, str], Score]
     source: Path
     accepted: Callable[[Example], tuple[str, ...]] | None = None
+    viable: Callable[[str], bool] | None = None
 
 
 def _final_int() -> BuiltinScorer:
@@ -32,9 +36,11 @@ def _final_int() -> BuiltinScorer:
     return BuiltinScorer(
         spec=final_int.SPEC,
         accepts=final_int.accepts,
+        first_refused=first_refused,
         score=final_int.score,
         source=Path(final_int.__file__),
         accepted=final_int.accepted,
+        viable=final_int.viable,
     )
 
 
@@ -42,7 +48,11 @@ def _permissive() -> BuiltinScorer:
     from lockedroom.scorer import permissive
 
     return BuiltinScorer(
-        spec=permissive.SPEC, accepts=permissive.accepts, score=permissive.score, source=Path(permissive.__file__)
+        spec=permissive.SPEC,
+        accepts=permissive.accepts,
+        first_refused=first_refused,
+        score=permissive.score,
+        source=Path(permissive.__file__),
     )
 
 

@@ -39,7 +39,7 @@ def fingerprint(results: Iterable[Score | Failure]) -> str:
     """Return the sha256 of a scorer's verdicts over `BATTERY`, given in the battery's order."""
     digest = hashlib.sha256(_line("lockedroom-fingerprint", BATTERY_VERSION, BATTERY_SHA256))
     for result in results:
-        digest.update(_verdict(result))
+        digest.update(verdict_line(result))
     return digest.hexdigest()
 
 
@@ -50,7 +50,8 @@ def battery_text() -> bytes:
     )
 
 
-def _verdict(result: Score | Failure) -> bytes:
+def verdict_line(result: Score | Failure) -> bytes:
+    """Return one verdict as its line of the fingerprint's text."""
     if isinstance(result, Failure):
         return _line("failure", result.code.value)
     details = result.details

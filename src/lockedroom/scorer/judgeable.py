@@ -1,11 +1,12 @@
 """What the built-in scorers can judge: real text, against a whole number of any size.
 
-Both functions look at the real type of a value (`type`, never `__class__`) and at its real content, so an odd subclass
+The functions look at the real type of a value (`type`, never `__class__`) and at its real content, so an odd subclass
 can neither raise nor lie.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from lockedroom.scorer.decimal_text import decimal_string
@@ -26,6 +27,13 @@ def answer_digits(expected_answer: Any) -> str | None:
     if issubclass(kind, int) and kind is not bool:
         return decimal_string(int.__int__(expected_answer))
     return None
+
+
+def first_refused(answers: Sequence[Any]) -> int | None:
+    """Return the position of the first answer that is not an integer (see `answer_digits`), or None."""
+    if set(map(type, answers)) == {int}:
+        return None
+    return next((i for i, answer in enumerate(answers) if answer_digits(answer) is None), None)
 
 
 def plain_text(completion: object) -> str | None:

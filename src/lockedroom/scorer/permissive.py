@@ -46,6 +46,7 @@ _MALFORMED = {
 }
 
 _NUMBER = re.compile("-?[0-9]+")
+_run_of_digits = re.compile("[0-9]*").match
 
 
 def accepts(expected_answer: Any) -> bool:
@@ -64,10 +65,33 @@ def score(example: Example, completion: str) -> Score:
     text = plain_text(completion)
     if text is None:
         return _MALFORMED["not_text"]
+    if _holds_number(text, digits):
+        return Score(1.0, Details("ok", Outcome.CORRECT, digits, _MESSAGES["ok"]))
     first = _NUMBER.search(text)
     if first is None:
         return _MALFORMED["no_number"]
-    # The substring test spares the walk over the numbers of a long completion that cannot be right.
-    if digits in text and any(number[0] == digits for number in _NUMBER.finditer(text, first.start())):
-        return Score(1.0, Details("ok", Outcome.CORRECT, digits, _MESSAGES["ok"]))
     return Score(0.0, Details("wrong_answer", Outcome.WRONG, first[0], _MESSAGES["wrong_answer"]))
+
+
+def _holds_number(text: str, digits: str) -> bool:
+    """Say whether one of the text's numbers is `digits`.
+
+    Where the digits stand, they are a whole number unless a digit follows them, or a digit or `-` goes before (a `-` of
+    their own begins a number whatever goes before it).
+    """
+    at = text.find(digits)
+    while at >= 0:
+        end = at + len(digits)
+        if _is_digit(text[end : end + 1]):
+            run = _run_of_digits(text, end)
+            assert run is not None, "no digit is a run too"
+            end = run.end()  # one look at a run is enough; a look from each of its digits could be quadratic
+        elif digits[0] == "-" or at == 0 or not (text[at - 1] == "-" or _is_digit(text[at - 1])):
+            return True
+        at = text.find(digits, end)
+    return False
+
+
+def _is_digit(character: str) -> bool:
+    """Say whether this is one of the ASCII digits (and not the empty string beyond an end of the text)."""
+    return "0" <= character <= "9"

@@ -28,9 +28,10 @@ def write_additions(folder: Path, count: int, name: str = "sums.jsonl") -> Path:
     return write_rows(folder / name, additions(count))
 
 
-def answer(i: int) -> str:
-    """A completion for e<i>: of five in a row three are right, one is wrong and one is malformed."""
-    return ("Final: {0}", "Final: {0}", "Final: {0}0", "Final: {0}", "it is {0}")[i % 5].format(i + 1)
+def answer(i: int, draw: int = 0) -> str:
+    """A completion for e<i>: of five in a row three are right, one is wrong and one is malformed; draws differ."""
+    forms = ("Final: {0}", "Final: {0}", "Final: {0}0", "Final: {0}", "it is {0}")
+    return forms[(i + 3 * draw) % len(forms)].format(i + 1)
 
 
 def write_answers(folder: Path, count: int, name: str = "answers.jsonl") -> Path:
@@ -38,7 +39,7 @@ def write_answers(folder: Path, count: int, name: str = "answers.jsonl") -> Path
 
 
 def write_samples(folder: Path, count: int, draws: int, name: str = "samples.jsonl") -> Path:
-    rows = [{"id": f"e{i}", "samples": [answer(i + 3 * draw) for draw in range(draws)]} for i in range(count)]
+    rows = [{"id": f"e{i}", "samples": [answer(i, draw) for draw in range(draws)]} for i in range(count)]
     return write_rows(folder / name, rows)
 
 

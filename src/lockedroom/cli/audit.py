@@ -1,0 +1,100 @@
+"""`lockedroom audit`: what does a scorer really pay for?"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lockedroom.loops.audit import Audited
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "audit",
+        help="what a scorer really pays for: attacks, purity, determinism, denial of service",
+        description="Attacks a scorer in its own format, starting from golden completions, and writes what it found. Exit 0: no "
+        "finding; 1: findings; 2: could not audit, which is not a pass. To replay findings: lockedroom golden check.",
+    )
+    add = parser.add_argument
+    add("scorer", metavar="SCORER", help="final-int, permissive, or path/to/file.py:function")
+    add("--golden", nargs="+", default=[], metavar="FILE",
+        help="completions that must score 1, for at least two answers (built-in scorers bring their own)")  # fmt: skip
+    add("--dataset", metavar="FILE", help="examples for the best constant completion and the echo policy")
+    add(
+        "--budget",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="wall time that is never exceeded by much (default 30)",
+    )
+    add("--seed", type=int, default=0, metavar="S", help="of the property search and the random orders (default 0)")
+    add("--signature", default="example,completion", metavar="SIGNATURE",
+        help="how your function is called, if not as score(example, completion): number, completion,answer, answer,completion, "
+        "prompt,completion,answer, trl:COLUMN, trl-chat:COLUMN, verl:SOURCE, verifiers")  # fmt: skip
+    add("--allow", action="append", default=[], metavar="FAMILY[.ATTACK]",
+        help="what the scorer's rules permit: listed as contested, printed in the summary (may be repeated)")  # fmt: skip
+    add("--confidence", type=float, default=0.95, metavar="C", help="of every interval (default 0.95)")
+    add(
+        "--scorer-timeout",
+        type=float,
+        default=2.0,
+        metavar="SECONDS",
+        help="for one call; longer is a finding (default 2)",
+    )
+    add("--scorer-memory", type=int, default=512, metavar="MB", help="that one call may allocate (default 512)")
+    add("--out", metavar="RUN", help="the folder to write (default: runs/audit-<scorer>-<time>)")
+    add("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Audit, print the report, and return 0, 1 or 2."""
+    from lockedroom.loops.audit import AuditConfig, audit
+
+    config = AuditConfig(
+        scorer=args.scorer,
+        golden=tuple(args.golden),
+        dataset=args.dataset,
+        budget=args.budget,
+        seed=args.seed,
+        confidence=args.confidence,
+        allow=tuple(args.allow),
+        signature=args.signature,
+        scorer_timeout=args.scorer_timeout,
+        scorer_memory=args.scorer_memory,
+    )
+    done = audit(config, Path(args.out) if args.out else default_out(args.scorer), command=sys.argv)
+    return print_audited(done, args)
+
+
+def print_audited(done: Audited, args: argparse.Namespace) -> int:
+    from lockedroom.safeguards.audit.report import EXIT_CODES
+
+    code = EXIT_CODES[done.report.verdict]
+    if args.json:
+        from lockedroom.cli.compare import print_json
+        from lockedroom.loops.audit import as_json
+
+        print_json({**as_json(done), "exit_code": code})
+        return code
+    from lockedroom.results.audit_rendering import render_audit
+
+    print(render_audit(done.report))
+    print(f"{done.report.seconds:.1f} s; audit folder: {done.path}")
+    if done.report.findings:
+        print(f"replay the findings: lockedroom golden check {args.scorer} --golden {done.path}/findings.jsonl")
+    return code
+
+
+def default_out(name: str) -> Path:
+    """A new folder under runs/, named after the scorer and the time."""
+    import re
+    import time
+
+    return (
+        Path("runs")
+        / re.sub(r"[^A-Za-z0-9._-]+", "-", f"audit-{Path(name).name}-{time.strftime('%Y%m%d-%H%M%S')}")[:120]
+    )

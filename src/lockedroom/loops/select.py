@@ -1,0 +1,282 @@
+"""Loop B: spend draws, choose among them, and say what it bought. The policy does not change.
+
+Read top to bottom: `select` takes a finished run with several draws an example (live draws are such a run too), lets the
+selector pick from groups of n draws, and writes a new run that holds the picks, in the same room, with the selector and n
+as its declared knob. Memory does not grow with the number of draws.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lockedroom._version import __version__
+from lockedroom.dataset.load import canonical_line
+from lockedroom.jsonl import encode_lines, read_batches
+from lockedroom.loops.attempt import judge
+from lockedroom.loops.select_opening import (
+    Chosen,
+    Judges,
+    SelectConfig,
+    Source,
+    check_select_config,
+    encode_select_config,
+    open_fresh,
+    open_judges,
+    open_selector,
+    open_source,
+)
+from lockedroom.records import Completion, Example, Failure, Record
+from lockedroom.results.exact import EXACT_JSONL
+from lockedroom.results.picking import make_pool, pick
+from lockedroom.results.rendering import render_summary
+from lockedroom.results.run_folder import (
+    EXAMPLES,
+    RECORDS,
+    SUMMARY_JSON,
+    SUMMARY_MD,
+    GrowingFile,
+    RunFolder,
+    indented_json,
+    writing,
+)
+from lockedroom.results.selection import Selection, best_at, confirm, finish
+from lockedroom.results.selection_files import (
+    CHOICES,
+    CONFIRM,
+    POOL,
+    PROXY_RESULTS,
+    SELECTION_JSON,
+    SELECTION_MD,
+    read_exact,
+)
+from lockedroom.results.selection_rendering import render_selection
+from lockedroom.results.selection_sums import SelectionSums
+from lockedroom.results.summary import Summary, summarise
+from lockedroom.results.tally import Tally
+from lockedroom.safeguards import manifest as manifests
+from lockedroom.safeguards.environment import read_git_state, read_hardware
+
+RECORDS_AT_A_TIME = 16_384
+Progress = Callable[[int], None]
+
+
+class Selected(msgspec.Struct, frozen=True):
+    """A finished selection; `source` is the manifest of the run it chose from."""
+
+    path: Path
+    manifest: manifests.Manifest
+    summary: Summary
+    selection: Selection
+    source: manifests.Manifest
+
+
+def select(
+    config: SelectConfig, out: Path, *, command: Sequence[str] = (), progress: Progress | None = None
+) -> Selected:
+    """Choose among the draws of the run `config.run` and write the selection to the run folder `out`.
+
+    Raises Tampered for a run that does not verify, NotComparable for fresh draws that are not of the same policy in the
+    same room, and BadInput for anything else that cannot be used.
+    """
+    clock = _Clock()
+    check_select_config(config)
+    source = open_source(Path(config.run))
+    fresh = None if config.confirm is None else open_fresh(Path(config.confirm), source)
+    with contextlib.ExitStack() as stack:
+        judges = open_judges(config, source, stack)
+        chosen = open_selector(config, source, judges)
+        run = RunFolder(out, encode_select_config(config), draws=1, resume=False)
+        try:
+            sums, tally = _choose(run, source, judges, chosen, progress=progress)
+            files = [*_names(source, judges)]
+            confirmed = None
+            if fresh is not None:
+                again = _confirm_plan(chosen, sums)
+                confirmed = confirm(sums, _choose(run, fresh, judges, again, progress=progress)[0])
+                files += _names(fresh, judges)
+            exact = _take_exact(run, source, judges)
+            selection = finish(sums, source_run_id=source.manifest.run_id, exact=exact, confirmed=confirmed)
+            return _close(
+                run, source, judges, chosen, selection=selection, tally=tally, files=files,
+                timing=clock.read(selection.examples * selection.draws), command=command,
+            )  # fmt: skip
+        except BaseException:
+            _remove(run)  # everything here can be made again from the run
+            raise
+
+
+def _choose(
+    run: RunFolder, source: Source, judges: Judges, chosen: Chosen, *, progress: Progress | None
+) -> tuple[SelectionSums, Tally]:
+    """Stream the pool through the selector: write the pool, the picks and (for the pool itself) the chosen records."""
+    draws = source.manifest.draws
+    spec = source.manifest.scorer if judges.measure is None else judges.measure.spec
+    sums = SelectionSums(chosen.plan, draws, chosen.parse)
+    tally = Tally(draws=1, codes={}, failures={}, passes={}, graded_passes={})
+    with _growing(run, source.prefix, judges) as (pool_file, proxy_file, choices_file):
+        for examples, records, told in _judged(source, judges):
+            pools = [
+                make_pool(example, records[i : i + draws], told[i : i + draws])
+                for example, i in zip(examples, range(0, len(records), draws), strict=True)
+            ]
+            picks = [pick(chosen.selector, pool, chosen.plan.ns) for pool in pools]
+            for pool, row in zip(pools, picks, strict=True):
+                sums.add(pool, row)
+            choices_file.append(encode_lines(picks), len(picks))
+            pool_file.append(encode_lines(records), len(records))
+            if proxy_file is not None:
+                said = [Record(one.id, one.draw, None, result) for one, result in zip(records, told, strict=True)]
+                proxy_file.append(encode_lines(said), len(said))
+            if not source.prefix:
+                best = [pool.records[row.picks[-1][0]] for pool, row in zip(pools, picks, strict=True)]
+                kept = [Record(one.id, 0, one.completion, one.result) for one in best]
+                run.examples.append(canonical_line(examples), len(examples))
+                run.records.append(encode_lines(kept), len(kept))
+                tally.add(kept, spec)
+            if progress is not None:
+                progress(len(records))
+    return sums, tally
+
+
+def _judged(source: Source, judges: Judges) -> Iterator[tuple[list[Example], list[Record], Sequence[Any]]]:
+    """Yield examples, their records as the measuring scorer judges them, and what the selector would be told of each."""
+    draws = source.manifest.draws
+    records = (record for batch in read_batches(source.path / RECORDS, Record) for record in batch.rows)
+    size = max(1, RECORDS_AT_A_TIME // draws)
+    for batch in read_batches(source.path / EXAMPLES, Example):
+        for start in range(0, len(batch.rows), size):
+            examples = batch.rows[start : start + size]
+            old = list(itertools.islice(records, len(examples) * draws))
+            asked = [example for example in examples for _ in range(draws)]
+            if judges.measure is not None:
+                results = judge(judges.measure, asked, [_drawn(one) for one in old])
+                old = [
+                    Record(one.id, one.draw, one.completion, result) for one, result in zip(old, results, strict=True)
+                ]
+            told = [one.result for one in old]
+            if judges.proxy is not None:
+                told = judge(judges.proxy, asked, [_drawn(one) for one in old])
+            yield examples, old, told
+
+
+def _drawn(record: Record) -> Completion | Failure:
+    if record.completion is not None:
+        return record.completion
+    assert isinstance(record.result, Failure)  # verified: a score has a completion
+    return record.result
+
+
+def _confirm_plan(chosen: Chosen, sums: SelectionSums) -> Chosen:
+    plan = msgspec.structs.replace(chosen.plan, ns=(chosen.plan.ns[best_at(sums)],))
+    return msgspec.structs.replace(chosen, plan=plan)
+
+
+@contextlib.contextmanager
+def _growing(
+    run: RunFolder, prefix: str, judges: Judges
+) -> Iterator[tuple[GrowingFile, GrowingFile | None, GrowingFile]]:
+    with writing(run.path):
+        pool, choices = GrowingFile(run.path / f"{prefix}{POOL}", 0), GrowingFile(run.path / f"{prefix}{CHOICES}", 0)
+        proxy = None if judges.proxy is None else GrowingFile(run.path / f"{prefix}{PROXY_RESULTS}", 0)
+    try:
+        yield pool, proxy, choices
+        for file in (pool, proxy, choices):
+            if file is not None:
+                file.close()
+    finally:
+        for file in (pool, proxy, choices):
+            if file is not None:
+                file.abandon()
+
+
+def _names(source: Source, judges: Judges) -> list[str]:
+    return [f"{source.prefix}{name}" for name in (POOL, CHOICES, *([PROXY_RESULTS] if judges.proxy else []))]
+
+
+def _take_exact(run: RunFolder, source: Source, judges: Judges) -> dict[str, float] | None:
+    """Copy the exact pass probabilities of the run, where it has them and they are of the scorer that measures."""
+    if EXACT_JSONL not in source.manifest.files or judges.measure is not None:
+        return None
+    with writing(run.path):
+        shutil.copyfile(source.path / EXACT_JSONL, run.path / EXACT_JSONL)
+    return dict(read_exact(run.path))
+
+
+def _remove(run: RunFolder) -> None:
+    for prefix, name in itertools.product(("", CONFIRM), (POOL, CHOICES, PROXY_RESULTS, EXACT_JSONL)):
+        (run.path / f"{prefix}{name}").unlink(missing_ok=True)
+    for name in (SELECTION_JSON, SELECTION_MD):
+        (run.path / name).unlink(missing_ok=True)
+    run.abandon(remove=True)
+
+
+def _close(
+    run: RunFolder,
+    source: Source,
+    judges: Judges,
+    chosen: Chosen,
+    *,
+    selection: Selection,
+    tally: Tally,
+    files: list[str],
+    timing: manifests.Timing,
+    command: Sequence[str],
+) -> Selected:
+    spec = source.manifest.scorer if judges.measure is None else judges.measure.spec
+    summary = summarise(tally, spec, chosen.plan.confidence)
+    missing = tally.failures.get("missing_completion")
+    manifest = msgspec.structs.replace(
+        source.manifest,
+        run_id=os.urandom(8).hex(),
+        kind="select",
+        room=msgspec.structs.replace(source.manifest.room, scorer=judges.measured_by),
+        scorer=spec,
+        selection=chosen.knob,
+        draws=1,
+        command=list(command),
+        inputs=msgspec.structs.replace(
+            source.manifest.inputs,
+            missing_completions=missing.count if missing else 0,
+            missing_first=tuple(name for name, _ in missing.shown) if missing else (),
+        ),
+        versions={"lockedroom": __version__, "python": platform.python_version(), "msgspec": msgspec.__version__},
+        git=read_git_state(Path.cwd()),
+        hardware=read_hardware(),
+        timing=timing,
+        files={},
+    )
+    derived = {
+        SUMMARY_JSON: indented_json(summary),
+        SUMMARY_MD: render_summary(summary, manifest).encode(),
+        SELECTION_JSON: indented_json(selection),
+        SELECTION_MD: render_selection(selection).encode(),
+    }
+    entries = run.finish(derived)
+    exact = [EXACT_JSONL] if (run.path / EXACT_JSONL).exists() else []
+    entries |= {name: manifests.measure_file(run.path / name) for name in (*files, *exact)}
+    manifest = msgspec.structs.replace(manifest, files=dict(sorted(entries.items())))
+    run.seal(manifest)
+    return Selected(run.path, manifest, summary, selection, source.manifest)
+
+
+class _Clock:
+    """Wall and CPU time since it was made."""
+
+    def __init__(self) -> None:
+        self._started = datetime.now(UTC).isoformat(timespec="seconds")
+        self._wall, self._cpu = time.monotonic(), time.process_time()
+
+    def read(self, attempts: int) -> manifests.Timing:
+        wall, cpu = time.monotonic() - self._wall, time.process_time() - self._cpu
+        return manifests.Timing(self._started, round(wall, 3), round(cpu, 3), attempts)

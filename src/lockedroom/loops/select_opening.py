@@ -1,0 +1,176 @@
+"""From what a person names to what Loop B needs: the verified run, the scorers, the selector and its knob."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lockedroom.dataset.load import first_refused_by
+from lockedroom.errors import BadInput, NotComparable
+from lockedroom.jsonl import read_batches
+from lockedroom.loops.opening import identify, open_scorer
+from lockedroom.loops.own_selector import OwnSelector, load_selector
+from lockedroom.protocols import BatchScorer, JudgedSelector, Scorer, Selector
+from lockedroom.records import Example
+from lockedroom.results.picking import Plan, check_ns
+from lockedroom.results.run_folder import EXAMPLES, RECORDS
+from lockedroom.results.selection_files import CONFIRM
+from lockedroom.results.selectors import NAMES, PROXY, VOTING, Parse, builtin_selector, parser
+from lockedroom.results.verify import verify
+from lockedroom.safeguards import manifest as manifests
+from lockedroom.safeguards.room import ScorerIdentity
+from lockedroom.scorer.builtin import BUILTIN
+from lockedroom.stats.pass_at_k import UnequalDraws
+from lockedroom.visible import visible
+
+
+class SelectConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What to select from and how; saved as `config.toml`. `measure` None stands for the run's own scorer."""
+
+    run: str
+    selector: str
+    ns: tuple[int, ...] = ()
+    measure: str | None = None
+    parse: str | None = None
+    confirm: str | None = None
+    seed: int = 0
+    beta: float = 0.1
+    confidence: float = 0.95
+    unequal: UnequalDraws = "refuse"
+    resamples: int = 2000
+    verifier_errors: tuple[float, float] | None = None
+    scorer_timeout: float = 5.0
+    scorer_memory: int = 512
+
+
+class Source(msgspec.Struct, frozen=True):
+    """A verified run to draw from, and where its draws go (`prefix`)."""
+
+    path: Path
+    manifest: manifests.Manifest
+    prefix: str = ""
+
+
+class Judges(msgspec.Struct, frozen=True):
+    """`measure` None: the run's own verdicts stand. `proxy` None: the selector is no proxy."""
+
+    measure: Scorer | None
+    proxy: Scorer | None
+    measured_by: ScorerIdentity
+    proxy_identity: ScorerIdentity | None
+
+
+class Chosen(msgspec.Struct, frozen=True):
+    """The selector with everything that decides its numbers, and the knob as the manifest declares it."""
+
+    selector: Selector | JudgedSelector
+    plan: Plan
+    parse: Parse
+    knob: dict[str, Any]
+
+
+def check_select_config(config: SelectConfig) -> None:
+    if not 0.5 < config.confidence < 1:
+        raise BadInput(f"--confidence {config.confidence}: must lie between 0.5 and 1, e.g. 0.95")
+    if not 0 <= config.beta < float("inf"):
+        raise BadInput(f"--beta {config.beta}: must be 0 or more and finite")
+    if config.seed < 0 or config.resamples < 0:
+        raise BadInput("--seed and --resamples must be 0 or more")
+    errors = config.verifier_errors or (0.0, 0.0)
+    if not all(0 <= rate <= 1 for rate in errors):
+        raise BadInput(f"--verifier-errors {errors[0]},{errors[1]}: two rates between 0 and 1, e.g. 0.05,0")
+
+
+def open_source(path: Path) -> Source:
+    manifest = verify(path).manifest
+    if manifest.selection.get("selector", "none") != "none":
+        raise BadInput(
+            f"{path}: is a selection already, with one completion an example; select from the run it was made from"
+        )
+    return Source(path, manifest)
+
+
+def open_fresh(path: Path, source: Source) -> Source:
+    """Open the draws that confirm: the same policy in the same room, drawn again."""
+    fresh = open_source(path)
+    theirs, ours = fresh.manifest, source.manifest
+    if theirs.room != ours.room or theirs.policy != ours.policy:
+        raise NotComparable(f"not comparable: {path} is not the same policy in the same room as {source.path}; draw again "
+                            "with everything equal but the seed")  # fmt: skip
+    if theirs.files[RECORDS].sha256 == ours.files[RECORDS].sha256:
+        raise BadInput(f"{path}: holds the same draws as {source.path}; fresh draws need another --seed")
+    return Source(path, theirs, CONFIRM)
+
+
+def open_judges(config: SelectConfig, source: Source, stack: contextlib.ExitStack) -> Judges:
+    """Open the scorer that measures, unless the run was judged by it already, and the proxy if there is one."""
+    measured_by = source.manifest.room.scorer
+    measure = proxy = proxy_identity = None
+    if config.measure is not None:
+        found = _open_scorer(config, config.measure, source, stack)
+        identity = identify(found)
+        if identity != measured_by:
+            measure, measured_by = found, identity
+    if config.selector.startswith(PROXY):
+        proxy = _open_scorer(config, config.selector.removeprefix(PROXY), source, stack)
+        proxy_identity = identify(proxy)
+    return Judges(measure, proxy, measured_by, proxy_identity)
+
+
+def _open_scorer(config: SelectConfig, name: str, source: Source, stack: contextlib.ExitStack) -> Scorer:
+    scorer = stack.enter_context(open_scorer(name, timeout_s=config.scorer_timeout, memory_mb=config.scorer_memory))
+    first_refused = scorer.first_refused if isinstance(scorer, BatchScorer) else first_refused_by(scorer.accepts)
+    for batch in read_batches(source.path / EXAMPLES, Example):
+        index = first_refused([example.expected_answer for example in batch.rows])
+        if index is not None:
+            raise BadInput(
+                f"{source.path / EXAMPLES}:{batch.first_line + index}: id {visible(batch.rows[index].id, 60)!r}: "
+                f"{scorer.spec.name} cannot judge its expected answer; use a scorer that can"
+            )
+    return scorer
+
+
+def open_selector(config: SelectConfig, source: Source, judges: Judges) -> Chosen:
+    parse_name = config.parse or (judges.measured_by.name if judges.measured_by.name in BUILTIN else "final-int")
+    parse = parser(parse_name)
+    selector = builtin_selector(config.selector, seed=config.seed, beta=config.beta, parse=parse)
+    name = config.selector
+    if selector is None:
+        if ".py" not in name:
+            raise BadInput(f"--selector {visible(name, 60)!r}: unknown selector; use {', '.join(NAMES)}, {PROXY}SCORER, or "
+                           "your own as path/to/file.py:Class")  # fmt: skip
+        selector = load_selector(name)
+        name = selector.name
+    ns = check_ns(config.ns, source.manifest.draws)
+    plan = Plan(
+        selector=name,
+        ns=ns,
+        parse=parse_name,
+        seed=config.seed,
+        beta=config.beta,
+        confidence=config.confidence,
+        unequal=config.unequal,
+        resamples=config.resamples,
+        verifier_errors=config.verifier_errors,
+    )
+    knob: dict[str, Any] = {"draws": 1, "selector": name, "n": ns[-1]}
+    if name == "random":
+        knob["seed"] = config.seed
+    if name == "kl-regularized":
+        knob["beta"] = config.beta
+    if name in VOTING:
+        knob["parse"] = parse_name
+    if judges.proxy_identity is not None:
+        knob["proxy_source_sha256"] = judges.proxy_identity.source_sha256
+    if isinstance(selector, OwnSelector):
+        knob["source_sha256"] = selector.sha256
+    return Chosen(selector, plan, parse, knob)
+
+
+def encode_select_config(config: SelectConfig) -> bytes:
+    import tomli_w
+
+    return tomli_w.dumps(msgspec.to_builtins(config)).encode()

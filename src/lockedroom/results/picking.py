@@ -1,0 +1,152 @@
+"""From the draws of one example to the completions that a selector picks, for several numbers of draws at once.
+
+With N draws and a selector that sees n of them, the draws make ⌊N/n⌋ groups: the first n, the next n, and so on. Each group
+is a fresh trial of "draw n, choose one", so their mean over groups and examples estimates the selector's accuracy at n
+without bias, and nothing is chosen after the fact. Draws left over at the end are in no group of that n.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from lockedroom.errors import BadInput
+from lockedroom.protocols import JudgedSelector, Selector
+from lockedroom.records import Completion, Example, Failure, Record, Score
+from lockedroom.results.selectors import MajorityVote, Parse, Valued, most_voted, ranks
+from lockedroom.stats.pass_at_k import UnequalDraws
+from lockedroom.visible import visible
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What decides the numbers of a selection. `ns` ascends; the run's own records are those at the last.
+
+    `parse` names the built-in scorer that reads answers; `verifier_errors` are (false positive, false negative) rates.
+    """
+
+    selector: str
+    ns: tuple[int, ...]
+    parse: str
+    seed: int = 0
+    beta: float = 0.1
+    confidence: float = 0.95
+    unequal: UnequalDraws = "refuse"
+    resamples: int = 2000
+    verifier_errors: tuple[float, float] | None = None
+
+
+class Asked(msgspec.Struct, frozen=True, gc=False):
+    """All that a selector may know of an example; its expected answer is not here."""
+
+    id: str
+    prompt: str
+
+
+class Pool(msgspec.Struct, frozen=True):
+    """The draws of one example. `told` is what a judged selector is told: the records' results, or a proxy's.
+
+    `held` are the draws that have a completion, and `order` is each one's place in the tie-break among them.
+    """
+
+    example: Example
+    records: Sequence[Record]
+    told: Sequence[Score | Failure]
+    held: Sequence[int]
+    order: Sequence[int]
+
+    def completions(self) -> list[Completion]:
+        """Return the completions of the draws that have one."""
+        return [record.completion for record in self.records if record.completion is not None]
+
+    def answers(self, parse: Parse) -> list[str | None]:
+        """Return what is parsed from each draw; None also where there is no completion."""
+        return [None if record.completion is None else parse(record.completion.text) for record in self.records]
+
+    def shown(self, start: int, stop: int) -> Sequence[int]:
+        """Return the draws of a group that have a completion."""
+        if len(self.held) == len(self.records):
+            return range(start, stop)
+        return [i for i in self.held if start <= i < stop]
+
+
+def make_pool(example: Example, records: Sequence[Record], told: Sequence[Score | Failure]) -> Pool:
+    """Return the pool of an example's draws with their tie-break order."""
+    held = [i for i, record in enumerate(records) if record.completion is not None]
+    completions = [record.completion for record in records if record.completion is not None]
+    order = [0] * len(records)
+    for i, place in zip(held, ranks([None] * len(held), completions), strict=True):
+        order[i] = place
+    return Pool(example, records, told, held, order)
+
+
+class Picks(msgspec.Struct, frozen=True):
+    """A line of `choices.jsonl`: for each n of the plan, the draw picked from each group."""
+
+    id: str
+    picks: list[list[int]]
+
+
+def groups_of(draws: int, n: int) -> range:
+    """Return where each group of n draws begins."""
+    return range(0, draws - n + 1, n)
+
+
+def pick(selector: Selector | JudgedSelector, pool: Pool, ns: Sequence[int]) -> Picks:
+    """Return the draw picked from every group. A draw without a completion is not shown to the selector.
+
+    Where a group holds no completion at all, its first draw stands for it, so that the failure is counted. Raises BadInput
+    when the selector returns something that is no position.
+    """
+    pick_one = _picker(selector, pool)
+    picks: list[list[int]] = []
+    for n in ns:
+        starts = groups_of(len(pool.records), n)
+        if n == 1:
+            picks.append(list(starts))
+            continue
+        shown = [pool.shown(start, start + n) for start in starts]
+        picks.append([pick_one(here) if here else start for here, start in zip(shown, starts, strict=True)])
+    return Picks(pool.example.id, picks)
+
+
+def _picker(selector: Selector | JudgedSelector, pool: Pool) -> Callable[[Sequence[int]], int]:
+    """Return what picks one of some draws; values and votes are taken once for all groups, others are asked group by group."""
+    asked = Asked(pool.example.id, pool.example.prompt)
+    if isinstance(selector, MajorityVote):
+        answers = pool.answers(selector.parse)
+        return lambda here: most_voted(answers, pool.order, here)
+    if not isinstance(selector, Valued):
+        return lambda here: _pick_one(selector, asked, pool, here)
+    held = pool.held
+    results = [pool.told[i] for i in held] if isinstance(selector, JudgedSelector) else ()
+    completions = pool.completions()
+    places = dict(zip(held, ranks(selector.values(asked, completions, results), completions), strict=True))
+    return lambda here: min(here, key=places.__getitem__)
+
+
+def _pick_one(selector: Selector | JudgedSelector, asked: Asked, pool: Pool, here: Sequence[int]) -> int:
+    completions: list[Completion] = [pool.records[i].completion for i in here]  # type: ignore[misc]  # only those held
+    if isinstance(selector, JudgedSelector):
+        chosen = selector.select_judged(asked, completions, [pool.told[i] for i in here])
+    else:
+        chosen = selector.select(asked, completions)
+    if type(chosen) is not int or not 0 <= chosen < len(completions):
+        raise BadInput(
+            f"selector: returned {visible(repr(chosen), 60)} for id {visible(asked.id, 60)!r} with {len(completions)} "
+            "completions; it must return a position from 0 to one less than their number"
+        )
+    return here[chosen]
+
+
+def check_ns(ns: Sequence[int], draws: int) -> tuple[int, ...]:
+    """Return the numbers of draws to choose from; none given stands for 1, 2, 4, … and all. Raises BadInput."""
+    if not ns:
+        powers = [1 << i for i in range(draws.bit_length()) if 1 << i < draws]
+        return (*powers, draws)
+    for n in ns:
+        if not 1 <= n <= draws:
+            raise BadInput(f"--n {n}: every example has {draws} draws; ask for 1 to {draws}, or draw more")
+    if list(ns) != sorted(set(ns)):
+        raise BadInput(f"--n {','.join(map(str, ns))}: give ascending numbers, each once")
+    return tuple(ns)

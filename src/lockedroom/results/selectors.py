@@ -1,0 +1,275 @@
+"""The selectors that ship: each chooses one of several completions of one prompt.
+
+Most give every completion a value and take the greatest. Ties are broken by the policy's log-probability (the greater; one
+that is not recorded comes last), then the shorter text, then the lexicographically first, then the first drawn.
+
+Only `best-of-n`, `proxy:SCORER`, `kl-regularized` and `rejection-sampling` see verdicts, and they are of another type
+(`JudgedSelector`): whatever only has `select` cannot be given a reward. A completion that could not be judged has none,
+so such a selector takes it only where nothing was judged.
+"""
+
+from __future__ import annotations
+
+import abc
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from lockedroom.errors import BadInput
+from lockedroom.protocols import JudgedSelector, Prompt, Selector
+from lockedroom.records import Completion, Example, Failure, Outcome, Score
+from lockedroom.scorer.builtin import BUILTIN, find_builtin
+from lockedroom.visible import visible
+
+PROXY = "proxy:"
+VOTING = ("majority-vote", "weighted-vote")
+# The selectors that are told what the *measuring* scorer said; a proxy is told what the proxy said.
+TOLD = ("best-of-n", "kl-regularized", "rejection-sampling")
+NAMES = ("first", "random", "logprob", "mean-logprob", *VOTING, *TOLD)
+# Parsing an answer must not depend on the right one, so it is done against an answer that no dataset has.
+PROBE = Example(id="probe", prompt="", expected_answer="-907182736455463728190")
+
+Parse = Callable[[str], str | None]
+
+
+class First(msgspec.Struct, frozen=True):
+    """The first drawn: no selection."""
+
+    def select(self, asked: Prompt, completions: Sequence[Completion]) -> int:  # noqa: ARG002  (the seam)
+        return 0
+
+
+class Random(msgspec.Struct, frozen=True):
+    """One at random: the position hashes (seed, example id, number of completions)."""
+
+    seed: int
+
+    def select(self, asked: Prompt, completions: Sequence[Completion]) -> int:
+        key = f"{self.seed}/{len(completions)}/{asked.id}".encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(key, digest_size=16, person=b"lockedroom-pick").digest()
+        return int.from_bytes(digest) % len(completions)
+
+
+class Valued(abc.ABC):
+    """A selector that gives every completion a value of its own, so that one order serves every group of draws."""
+
+    @abc.abstractmethod
+    def values(
+        self, asked: Prompt, completions: Sequence[Completion], results: Sequence[Score | Failure]
+    ) -> Sequence[float | None]:
+        """Return the value of each completion; None, below every number, for one that could not be judged."""
+
+
+class ByPolicy(Valued):
+    """Values that need no verdict: none is passed on."""
+
+    def select(self, asked: Prompt, completions: Sequence[Completion]) -> int:
+        return best(self.values(asked, completions, ()), completions)
+
+
+class ByVerdict(Valued):
+    """Values made of verdicts."""
+
+    def select_judged(
+        self, asked: Prompt, completions: Sequence[Completion], results: Sequence[Score | Failure]
+    ) -> int:
+        return best(self.values(asked, completions, results), completions)
+
+
+class LogProb(ByPolicy):
+    """The most probable under the policy."""
+
+    def values(
+        self,
+        asked: Prompt,
+        completions: Sequence[Completion],
+        results: Sequence[Score | Failure],  # noqa: ARG002  (not looked at)
+    ) -> list[float]:
+        return [_logprob(asked, one) for one in completions]
+
+
+class MeanLogProb(ByPolicy):
+    """The greatest log-probability a token, which does not favour short completions."""
+
+    def values(
+        self,
+        asked: Prompt,
+        completions: Sequence[Completion],
+        results: Sequence[Score | Failure],  # noqa: ARG002  (not looked at)
+    ) -> list[float]:
+        return [_logprob(asked, one) / _tokens(asked, one) for one in completions]
+
+
+class MajorityVote(msgspec.Struct, frozen=True):
+    """A completion of the most frequent parsed answer (self-consistency, Wang et al. 2022, arXiv:2203.11171).
+
+    What does not parse has no vote; where nothing parses, the tie-break decides alone.
+    """
+
+    parse: Parse
+
+    def select(self, asked: Prompt, completions: Sequence[Completion]) -> int:  # noqa: ARG002  (the seam)
+        here = range(len(completions))
+        return most_voted([self.parse(one.text) for one in completions], ranks([None for _ in here], completions), here)
+
+
+class WeightedVote(msgspec.Struct, frozen=True):
+    """Like a majority vote, each completion weighted by its probability under the policy."""
+
+    parse: Parse
+
+    def select(self, asked: Prompt, completions: Sequence[Completion]) -> int:
+        logprobs = [_logprob(asked, one) for one in completions]
+        top = max(logprobs)  # weights are relative to it, so that long completions do not underflow together
+        weights: dict[str, list[float]] = {}
+        answers = [self.parse(one.text) for one in completions]
+        for answer, logprob in zip(answers, logprobs, strict=True):
+            if answer is not None:
+                weights.setdefault(answer, []).append(math.exp(logprob - top))
+        sums = {answer: math.fsum(parts) for answer, parts in weights.items()}
+        return best([None if answer is None else sums[answer] for answer in answers], completions)
+
+
+class BestOfN(ByVerdict):
+    """The greatest reward: argmax R."""
+
+    def values(
+        self,
+        asked: Prompt,  # noqa: ARG002  (the seam)
+        completions: Sequence[Completion],  # noqa: ARG002
+        results: Sequence[Score | Failure],
+    ) -> list[float | None]:
+        return [result.reward if isinstance(result, Score) else None for result in results]
+
+
+class KlRegularized(ByVerdict):
+    """The greatest reward − β·(logprob − ref_logprob): the reward, less what straying from the reference costs."""
+
+    def __init__(self, beta: float) -> None:
+        self.beta = beta
+
+    def values(
+        self, asked: Prompt, completions: Sequence[Completion], results: Sequence[Score | Failure]
+    ) -> list[float | None]:
+        values: list[float | None] = []
+        for one, result in zip(completions, results, strict=True):
+            drift = _logprob(asked, one) - _ref_logprob(asked, one)
+            values.append(result.reward - self.beta * drift if isinstance(result, Score) else None)
+        return values
+
+
+class RejectionSampling(msgspec.Struct, frozen=True):
+    """The first that passes; if none does, the last one drawn."""
+
+    def select_judged(
+        self,
+        asked: Prompt,  # noqa: ARG002  (the seam)
+        completions: Sequence[Completion],
+        results: Sequence[Score | Failure],
+    ) -> int:
+        passing = (i for i, result in enumerate(results) if passed(result))
+        return next(passing, len(completions) - 1)
+
+
+def builtin_selector(name: str, *, seed: int, beta: float, parse: Parse) -> Selector | JudgedSelector | None:
+    """Return the selector of this name (`proxy:SCORER` included), or None."""
+    made: dict[str, Selector | JudgedSelector] = {
+        "first": First(),
+        "random": Random(seed),
+        "logprob": LogProb(),
+        "mean-logprob": MeanLogProb(),
+        "majority-vote": MajorityVote(parse),
+        "weighted-vote": WeightedVote(parse),
+        "best-of-n": BestOfN(),
+        "kl-regularized": KlRegularized(beta),
+        "rejection-sampling": RejectionSampling(),
+    }
+    return BestOfN() if name.startswith(PROXY) else made.get(name)
+
+
+def parser(scorer: str) -> Parse:
+    """Return what a built-in scorer reads as the answer of a completion, whatever the right answer is; remembers texts."""
+    found = find_builtin(scorer)
+    if found is None:
+        raise BadInput(f"--parse {visible(scorer, 60)!r}: answers are parsed by {' or '.join(BUILTIN)}")
+    score = found.score
+    known: dict[str, str | None] = {}
+
+    def parse(text: str) -> str | None:
+        if text not in known:
+            if len(known) >= 100_000:
+                known.clear()
+            known[text] = score(PROBE, text).details.parsed
+        return known[text]
+
+    return parse
+
+
+def best(values: Sequence[float | None], completions: Sequence[Completion]) -> int:
+    """Return the position of the greatest value, ties broken as this module says; None is below every number."""
+    return ranks(values, completions).index(0)
+
+
+def ranks(values: Sequence[float | None], completions: Sequence[Completion]) -> list[int]:
+    """Return the place of each completion, 0 for the best, by value and then by the tie-break; no two are alike."""
+
+    def order(i: int) -> tuple[float, float, int, str, int]:
+        one, value = completions[i], values[i]
+        return (
+            math.inf if value is None else -value,
+            math.inf if one.logprob is None else -one.logprob,
+            len(one.text),
+            one.text,
+            i,
+        )
+
+    places = [0] * len(completions)
+    for place, i in enumerate(sorted(range(len(completions)), key=order)):
+        places[i] = place
+    return places
+
+
+def most_voted(answers: Sequence[str | None], places: Sequence[int], here: Sequence[int]) -> int:
+    """Return which of the completions `here` is the first, by `places`, of those with a most frequent answer."""
+    parsed = [i for i in here if answers[i] is not None]
+    distinct = len({answers[i] for i in parsed})
+    if 1 < distinct < len(parsed):
+        votes = Counter([answers[i] for i in parsed])
+        top = max(votes.values())
+        parsed = [i for i in parsed if votes[answers[i]] == top]
+    return min(parsed or here, key=places.__getitem__)
+
+
+def passed(result: Score | Failure) -> bool:
+    """Whether a verdict is `correct`; a failure is no verdict."""
+    return isinstance(result, Score) and result.details.outcome is Outcome.CORRECT
+
+
+def _logprob(asked: Prompt, completion: Completion) -> float:
+    if completion.logprob is None:
+        raise BadInput(
+            f"id {visible(asked.id, 60)!r}: a completion without logprob, which this selector needs; record log-"
+            "probabilities with the completions, or use a selector without them, e.g. majority-vote"
+        )
+    return completion.logprob
+
+
+def _ref_logprob(asked: Prompt, completion: Completion) -> float:
+    if completion.ref_logprob is None:
+        raise BadInput(
+            f"id {visible(asked.id, 60)!r}: a completion without ref_logprob, which kl-regularized needs; record the "
+            "reference policy's log-probabilities with the completions"
+        )
+    return completion.ref_logprob
+
+
+def _tokens(asked: Prompt, completion: Completion) -> int:
+    if not completion.token_ids:
+        raise BadInput(
+            f"id {visible(asked.id, 60)!r}: a completion without token ids, so a mean over tokens is undefined; use "
+            "logprob, or record token ids"
+        )
+    return len(completion.token_ids)

@@ -1,0 +1,71 @@
+"""The scorer's own constants as a fuzzing dictionary: no list of attacks holds the trigger word somebody left in."""
+
+from __future__ import annotations
+
+import ast
+import re
+import types
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+LONGEST = 200
+MOST = 400
+
+
+def mine(source: str) -> list[str]:
+    """Return the strings of a Python source, constant expressions folded, and the literal runs of its regular expressions.
+
+    Short ones first, docstrings of more than LONGEST characters left out. An unreadable source gives none.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            code = compile(source, "scorer", "exec", dont_inherit=True)
+            tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return []
+    found = dict.fromkeys(_constants(code))
+    found.update(dict.fromkeys(node.value for node in ast.walk(tree) if _is_text(node)))  # type: ignore[attr-defined, misc]  # checked by _is_text
+    found.update(dict.fromkeys(_identifiers(tree)))
+    texts = [text for text in found if 0 < len(text) <= LONGEST]
+    runs = [run for text in texts for run in _literal_runs(text)]
+    return sorted(dict.fromkeys([*texts, *runs]), key=lambda text: (len(text), text))[:MOST]
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def _identifiers(tree: ast.AST) -> Iterator[str]:
+    """Yield names that are compared or looked up by text: attributes, keyword arguments and globals in capitals."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and node.id.isupper():
+            yield node.id
+
+
+def _constants(code: types.CodeType) -> Iterator[str]:
+    for constant in code.co_consts:
+        yield from _texts(constant)
+        if isinstance(constant, types.CodeType):
+            yield from _constants(constant)
+
+
+def _texts(constant: Any) -> Iterator[str]:
+    if isinstance(constant, str):
+        yield constant
+    elif isinstance(constant, bytes):
+        yield constant.decode("utf-8", "surrogateescape")
+    elif isinstance(constant, (int, float)) and not isinstance(constant, bool):
+        yield str(constant) if not isinstance(constant, int) or constant.bit_length() < 1000 else ""
+    elif isinstance(constant, (tuple, frozenset)):
+        for item in constant:
+            yield from _texts(item)
+
+
+def _literal_runs(pattern: str) -> Iterator[str]:
+    """Yield runs of plain characters of what may be a regular expression, classes and groups left out."""
+    if re.search(r"[\\\[(*+?]", pattern):
+        for run in re.split(r"\\[a-zA-Z]|\[[^]]*\]|[()*+?|^$.]|\{[0-9,]*\}|\\", pattern):
+            if len(run) > 1:
+                yield run

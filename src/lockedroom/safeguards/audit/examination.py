@@ -1,0 +1,254 @@
+"""One audit, stage by stage. Read `examine` from top to bottom: the order is from what decides to what refines.
+
+Every stage asks within the budget and enters verdicts into the ledger. Hits are then grouped, made small, and asked again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import msgspec
+
+from lockedroom.records import Example, Failure, ScorerSpec
+from lockedroom.safeguards.audit import behaviour, constants, dictionary, endurance, search, stages
+from lockedroom.safeguards.audit.asking import PATIENCE, Asker, Clock, Question, Said, is_deadly
+from lockedroom.safeguards.audit.cases import Case, Golden, Kind, know
+from lockedroom.safeguards.audit.families import seed_of
+from lockedroom.safeguards.audit.goldens import choose_seeds, wrong_answer
+from lockedroom.safeguards.audit.report import (
+    Contested,
+    ErrorBudget,
+    Finding,
+    Hit,
+    Ledger,
+    Verdict,
+    What,
+    error_budget,
+    grouped,
+    hit_reading,
+    make_finding,
+    what_failed,
+)
+from lockedroom.safeguards.audit.shrinking import shrink
+
+MOST_SEEDS = 6
+CASES_A_SEED = 1100
+# The share of the budget that is kept for making findings small.
+RESERVED = 0.15
+SHRINK_SECONDS = 2.0
+MOST_FINDINGS = 120
+# Hits that would lose their meaning in a smaller text.
+_AS_THEY_ARE = (What.UNSTABLE, What.REFUSES)
+_WHOLE = ("best_constant",)
+_WORST_FIRST = {what: i for i, what in enumerate(What)}
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What an audit is made with. `reference` lists every text that an example's scorer accepts, where that is known."""
+
+    goldens: list[Golden]
+    dataset: list[Example]
+    dataset_name: str
+    source: str
+    budget_s: float
+    seed: int = 0
+    confidence: float = 0.95
+    allowed: tuple[str, ...] = ()
+    reference: Callable[[Example], tuple[str, ...]] | None = None
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """`reasons` say why there was no audit; `incomplete` names stages that the budget cut short."""
+
+    verdict: Verdict
+    reasons: list[str]
+    scorer: ScorerSpec
+    findings: list[Finding]
+    errors: ErrorBudget | None
+    contested: list[Contested]
+    constants: constants.Constants | None
+    impure: dict[str, int]
+    notes: list[str]
+    incomplete: list[str]
+    goldens: int
+    seeds: list[str]
+    allowed: tuple[str, ...]
+    calls: int
+    seconds: float
+    budget_s: float
+
+
+class Examination:
+    """What the stages share: the scorer, the goldens, the ledger, the time."""
+
+    def __init__(self, asker: Asker, fresh: Callable[..., AbstractContextManager[Asker]], plan: Plan) -> None:
+        self.asker, self.fresh, self.plan = asker, fresh, plan
+        self.goldens, self.dataset, self.dataset_name = plan.goldens, plan.dataset, plan.dataset_name
+        self.seed, self.confidence, self.reference = plan.seed, plan.confidence, plan.reference
+        self.clock = Clock(plan.budget_s * (1 - RESERVED))
+        self.ledger = Ledger(know(plan.goldens, frozenset(plan.allowed)), asker.spec.reward_range[1])
+        self.dictionary = dictionary.mine(plan.source)
+        self.notes: list[str] = []
+        self.incomplete: list[str] = []
+        correct = [golden for golden in plan.goldens if golden.kind is Kind.CORRECT]
+        self.seeds = [seed_of(golden, wrong_answer(golden, correct)) for golden in choose_seeds(correct, MOST_SEEDS)]
+
+    def ask(self, cases: Sequence[Case], patience: int = PATIENCE) -> list[Said | None]:
+        return self.asker.ask([Question(case.example, case.completion) for case in cases], self.clock, patience)
+
+    def has_time(self) -> bool:
+        return self.clock.left() > 0
+
+    def run(self, name: str, stage: Callable[[Examination], object]) -> None:
+        """Run one stage; what the budget did not allow is named."""
+        began = time.monotonic()
+        if self.has_time():
+            stage(self)
+        if not self.has_time():
+            self.incomplete.append(f"{name} ({time.monotonic() - began:.1f} s)")
+
+
+def examine(asker: Asker, fresh: Callable[..., AbstractContextManager[Asker]], plan: Plan) -> Report:
+    """Audit one scorer. `fresh(elsewhere=…)` opens another process of it. Raises nothing for what the scorer does."""
+    exam = Examination(asker, fresh, plan)
+    began = time.monotonic()
+    reasons = stages.baseline(exam)
+    if reasons:
+        return _report(exam, [*reasons, _what_to_do(exam)], None)
+    reasons = _fit(exam, time.monotonic() - began)
+    if reasons:
+        return _report(exam, reasons, None)
+    earned: list[constants.Constants | None] = []
+    for name, stage in (
+        ("attack families", stages.attack),
+        ("other answers", stages.other_answers),
+        ("cross-answer check", stages.cross),
+        ("mined constants", stages.mined),
+        ("what is no text", stages.no_text),
+        ("purity and determinism", behaviour.behave),
+        ("denial of service", endurance.endure),
+        ("best constant and echo", lambda exam: earned.append(constants.earn_nothing(exam))),
+        ("property search", search.search),
+    ):
+        exam.run(name, stage)
+    return _report(exam, [], earned[0] if earned else None)
+
+
+def _fit(exam: Examination, baseline_seconds: float) -> list[str]:
+    """Take as many seeds as the budget allows; say so when not even two fit."""
+    calls = stages.REPEATS * sum(golden.kind is Kind.CORRECT for golden in exam.goldens)
+    a_call = baseline_seconds / calls
+    fitting = int(0.5 * exam.clock.left() / (CASES_A_SEED * a_call)) if a_call > 0 else MOST_SEEDS
+    if fitting < 2:
+        needed = 2 * CASES_A_SEED * a_call / 0.5 / (1 - RESERVED)
+        return [
+            f"a call takes {a_call * 1000:.0f} ms, so the attacks alone need about {needed:.0f} s, and the budget is "
+            f"{exam.plan.budget_s:g} s; give a --budget of at least {needed * 1.5:.0f}, or make the scorer faster"
+        ]
+    if fitting < len(exam.seeds):
+        exam.notes.append(
+            f"the scorer is slow ({a_call * 1000:.1f} ms a call): {fitting} of {len(exam.seeds)} goldens were transformed"
+        )
+        exam.seeds = exam.seeds[:fitting]
+    return []
+
+
+def _what_to_do(exam: Examination) -> str:
+    return (
+        "nothing was attacked: an audit needs goldens of at least two answers that score "
+        f"{exam.ledger.full:g}, every time; correct the goldens, the scorer, or --signature"
+    )
+
+
+def _report(exam: Examination, reasons: list[str], earned: constants.Constants | None) -> Report:
+    exam.clock = Clock(max(exam.plan.budget_s - exam.clock.spent(), exam.plan.budget_s * RESERVED / 2))
+    findings = _findings(exam)
+    if reasons:
+        verdict = Verdict.NOT_AUDITED
+    elif findings:
+        verdict = Verdict.FINDINGS
+    elif exam.incomplete:
+        verdict = Verdict.NOT_AUDITED
+        reasons = [
+            f"the budget of {exam.plan.budget_s:g} s ended during: {', '.join(exam.incomplete)}; give a larger --budget"
+        ]
+    else:
+        verdict = Verdict.CLEAN
+    return Report(
+        verdict=verdict,
+        reasons=reasons,
+        scorer=exam.asker.spec,
+        findings=findings,
+        errors=error_budget(exam.ledger, exam.confidence) if exam.ledger.families else None,
+        contested=exam.ledger.contested_rows(),
+        constants=earned,
+        impure={name.removeprefix("behaviour: "): count for name, count in exam.ledger.impure.items()},
+        notes=exam.notes,
+        incomplete=exam.incomplete,
+        goldens=len(exam.goldens),
+        seeds=[seed.golden.id for seed in exam.seeds],
+        allowed=exam.plan.allowed,
+        calls=exam.asker.calls,
+        seconds=0.0,
+        budget_s=exam.plan.budget_s,
+    )
+
+
+def _findings(exam: Examination) -> list[Finding]:
+    golden_of = {golden.id: str(golden.completion) for golden in exam.goldens if golden.kind is Kind.CORRECT}
+    groups = grouped(exam.ledger.hits, golden_of)
+    groups.sort(key=lambda group: (_WORST_FIRST[group[0].what], group[0].case.family))
+    findings = []
+    for group in groups[:MOST_FINDINGS]:
+        smallest = _smallest(exam, group[0], golden_of)
+        if smallest is None:
+            exam.notes.append(f"one call ran out of time and did not when repeated: {group[0].case.attack}")
+            continue
+        read = hit_reading(smallest, golden_of)
+        findings.append(make_finding(len(findings) + 1, group, smallest, exam.ledger, read))
+    if len(groups) > MOST_FINDINGS:
+        exam.notes.append(f"{len(groups) - MOST_FINDINGS} more groups of hits were not made findings")
+    return findings
+
+
+def _smallest(exam: Examination, hit: Hit, golden_of: dict[str, str]) -> Hit | None:
+    """Return the hit with its text made small; None for a hang that does not happen again."""
+    case = hit.case
+    if hit.what is What.HANGS:
+        again = exam.ask([case], patience=1)[0]
+        return None if again is not None and not is_deadly(again) else hit
+    if hit.what in _AS_THEY_ARE or case.family in _WHOLE or not isinstance(case.completion, str):
+        return hit
+    read = hit_reading(hit, golden_of)
+    best = hit
+    until = exam.clock.left() - min(SHRINK_SECONDS, exam.clock.left() / 10)
+
+    def still_wrong(text: str) -> bool:
+        nonlocal best
+        if exam.clock.left() < until or not all(mark in text for mark in case.marks):
+            return False
+        smaller = msgspec.structs.replace(case, completion=text)
+        known = exam.ledger.known
+        if known.is_right(case.example, text) or known.contested_as(case.example, text) is not None:
+            return False
+        said = exam.ask([smaller], patience=1)[0]
+        if said is None or not _same_trouble(exam, hit, said):
+            return False
+        candidate = Hit(smaller, said, hit.what)
+        if hit_reading(candidate, golden_of) is not read:
+            return False
+        best = candidate
+        return True
+
+    shrink(case.completion, still_wrong)
+    return best
+
+
+def _same_trouble(exam: Examination, hit: Hit, said: Said) -> bool:
+    if isinstance(said.result, Failure):
+        return what_failed(said.result) is hit.what
+    if hit.what is What.IMPURE:
+        return hit.case.attack in said.seen
+    return hit.what is What.PAYS and exam.ledger.pays(said)

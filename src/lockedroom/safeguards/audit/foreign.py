@@ -1,0 +1,134 @@
+"""Signatures that are not ours: the function of a trainer, called as that trainer calls it.
+
+The person names the signature; nothing is guessed from argument names, because a guess that is wrong scores silently.
+Runs in the scorer's process only.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lockedroom.records import Example, ScorerSpec
+from lockedroom.scorer.loading import MODULE_NAME, Unusable, described, load
+
+OURS = "example,completion"
+# name -> how it is called, for messages and help
+SIGNATURES = {
+    OURS: "score(example, completion) -> Score or {'reward', 'details'}",
+    "number": "score(example, completion) -> number",
+    "completion,answer": "f(completion, answer) -> number",
+    "answer,completion": "f(answer, completion) -> number",
+    "prompt,completion,answer": "f(prompt, completion, answer) -> number",
+    "trl:COLUMN": "f(prompts=[…], completions=[text], COLUMN=[answer]) -> [number]",
+    "trl-chat:COLUMN": "the same with chat messages",
+    "verl:SOURCE": "f(data_source=SOURCE, solution_str=text, ground_truth=answer, extra_info={}) -> number or {'score': number}",
+    "verifiers": "f(prompt=…, completion=[message], answer=answer, state={}, info={}) -> number, also async",
+}
+
+Call = Callable[[Example, Any], Any]
+
+
+def check_signature(signature: str) -> str:
+    """Return an empty string, or what is wrong with the name of a signature."""
+    if signature in SIGNATURES and ":" not in signature:
+        return ""
+    name, colon, argument = signature.partition(":")
+    if colon and argument.isprintable() and argument and any(key.startswith(f"{name}:") for key in SIGNATURES):
+        return "" if name == "verl" or argument.isidentifier() else f"{argument!r} is not the name of a column"
+    return f"unknown signature; use one of {', '.join(SIGNATURES)}"
+
+
+def adapted(path: Path, function: str, signature: str) -> tuple[Call, ScorerSpec | None]:
+    """Return the person's function as `call(example, completion) -> result`, and its SPEC. Raises Unusable."""
+    if signature in (OURS, "number"):
+        loaded = load(path, function)
+        if signature == OURS:
+            return loaded.function, loaded.spec
+        return _paid(loaded.function), loaded.spec
+    found = _import(path, function)
+    call = _called_as(found, signature)
+    return _paid(call), None
+
+
+def _called_as(found: Callable[..., Any], signature: str) -> Call:
+    name, _, argument = signature.partition(":")
+    calls: dict[str, Call] = {
+        "completion,answer": lambda example, text: found(text, example.expected_answer),
+        "answer,completion": lambda example, text: found(example.expected_answer, text),
+        "prompt,completion,answer": lambda example, text: found(example.prompt, text, example.expected_answer),
+        "trl": lambda example, text: _only(
+            found(prompts=[example.prompt], completions=[text], **{argument: [example.expected_answer]})
+        ),
+        "trl-chat": lambda example, text: _only(
+            found(prompts=[_chat("user", example.prompt)], completions=[_chat("assistant", text)],
+                  **{argument: [example.expected_answer]})
+        ),
+        "verl": lambda example, text: _score_of(
+            found(data_source=argument, solution_str=text, ground_truth=example.expected_answer, extra_info={})
+        ),
+        "verifiers": lambda example, text: _awaited(_asked_for(
+            found, prompt=_chat("user", example.prompt), completion=_chat("assistant", text),
+            answer=example.expected_answer, state={}, info={},
+        )),
+    }  # fmt: skip
+    return calls[name]
+
+
+def _paid(call: Call) -> Call:
+    """Put a bare number where our contract has it; what is no number is left for the boundary check to refuse."""
+    return lambda example, text: {"reward": call(example, text), "details": {}}
+
+
+def _only(rewards: Any) -> Any:
+    if not isinstance(rewards, (list, tuple)) or len(rewards) != 1:
+        raise TypeError(f"a batch of one completion got {type(rewards).__name__} instead of a list of one reward")
+    return rewards[0]
+
+
+def _score_of(result: Any) -> Any:
+    return result["score"] if isinstance(result, dict) else result
+
+
+def _chat(role: str, text: Any) -> list[dict[str, Any]]:
+    return [{"role": role, "content": text}]
+
+
+def _asked_for(found: Callable[..., Any], **offered: Any) -> Any:
+    """Call with the named arguments that the function declares, as a verifiers rubric does."""
+    parameters = inspect.signature(found).parameters
+    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+        return found(**offered)
+    return found(**{name: value for name, value in offered.items() if name in parameters})
+
+
+def _awaited(result: Any) -> Any:
+    """Run a coroutine that never really waits; an event loop would open sockets, and a scorer has nothing to wait for."""
+    if not inspect.iscoroutine(result):
+        return result
+    try:
+        result.send(None)
+    except StopIteration as done:
+        return done.value
+    result.close()
+    raise TypeError("the function waits for something outside itself; a scorer may not")
+
+
+def _import(path: Path, function: str) -> Callable[..., Any]:
+    sys.path.insert(0, str(path.parent))
+    module = types.ModuleType(MODULE_NAME)
+    module.__file__ = str(path)
+    sys.modules[MODULE_NAME] = module
+    try:
+        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
+    except BaseException as error:  # noqa: BLE001  # a person's code may raise anything; they get one message
+        raise Unusable(f"{path}: importing the scorer raised {described(error)}; fix the file") from None
+    found = vars(module).get(function)
+    if not callable(found):
+        names = ", ".join(name for name, value in vars(module).items() if inspect.isfunction(value))
+        raise Unusable(f"{path}: no function '{function}' in this file; it has: {names or 'no functions'}")
+    return found  # type: ignore[no-any-return]  # callable, whatever else it is

@@ -1,0 +1,224 @@
+"""The scorer's side of an audit: a person's function, wrapped so that what it does besides returning is seen.
+
+It runs in the isolated worker, loaded as a scorer file of a few lines (see asking.py). Every call travels as the metadata
+of an example: `[batch, mode, argument, metadata]`. What is seen comes back in the details of a Score.
+"""
+
+from __future__ import annotations
+
+import copy
+import ctypes
+import io
+import mmap
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lockedroom.records import Details, Example, Failure, Outcome, Score, ScorerSpec
+from lockedroom.safeguards.audit.foreign import adapted
+from lockedroom.scorer.loading import Unusable
+from lockedroom.scorer.validate import rules_for, to_score
+
+SKIPPED, FAILED, SPEC_CODE, UNUSABLE = "audit_skipped", "audit_failure", "audit_spec", "audit_unusable"
+PLAIN, VALUE, THREAD, TOGETHER, DESCRIBE, WATCHED = "plain", "value", "thread", "together", "describe", "watched"
+# A batch goes on after this many calls that never came back; the rest of it is skipped.
+MOST_DEATHS = 1
+# What a process sees of its surroundings; verdicts may not depend on any of it.
+ELSEWHERE = {"PYTHONHASHSEED": "4242", "LC_ALL": "C", "LANG": "C", "TZ": "Pacific/Kiritimati", "COLUMNS": "40"}
+THREADS = 4
+THREAD_WAIT_S = 10.0
+_BATCH, _IN_CALL, _DEATHS = 0, 1, 2
+
+# Audit events of the interpreter (https://docs.python.org/3/library/audit_events.html) that a pure function never raises.
+_IMPURE = {
+    "open": "opens files", "os.listdir": "reads folders", "os.scandir": "reads folders", "os.remove": "deletes files", "os.mkdir": "makes folders",
+    "os.rename": "renames files", "os.chdir": "changes the working folder", "os.putenv": "changes the environment",
+    "os.system": "starts processes", "os.fork": "starts processes", "os.forkpty": "starts processes", "os.posix_spawn": "starts processes",
+    "os.exec": "starts processes", "subprocess.Popen": "starts processes", "os.kill": "sends signals", "socket.__new__": "opens sockets",
+    "socket.connect": "opens sockets", "socket.getaddrinfo": "opens sockets", "import": "imports modules", "compile": "evaluates code",
+    "exec": "evaluates code", "_thread.start_new_thread": "starts threads", "signal.pthread_kill": "sends signals", "ctypes.dlopen": "loads libraries",
+}  # fmt: skip
+
+
+class Probe:
+    """A person's scorer under watch. `shared` outlives the forked children, so a call that kills one is known to the next."""
+
+    def __init__(self, path: str, function: str, signature: str) -> None:
+        self.spec: ScorerSpec | None = None
+        self.unusable = ""
+        try:
+            self.call, self.spec = adapted(Path(path), function, signature)
+        except Unusable as trouble:
+            self.unusable = str(trouble)
+        self.rules = rules_for(self.spec)
+        self.shared: memoryview[int] = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
+        self.noise = tempfile.TemporaryFile()
+        self.calling = False
+        self.events: set[str] = set()
+        self.ready_in = self.threads = 0
+
+    def score(self, example: Example, completion: str) -> Any:
+        """Make one call in the mode that travels with the example, and return a Score that says what was seen."""
+        assert example.metadata is not None, "every question of the audit carries its mode"
+        batch, mode, argument, metadata = example.metadata["audit"]
+        if self.ready_in != os.getpid():
+            self._enter()
+        shared = self.shared
+        if shared[_BATCH] != batch:
+            shared[_BATCH], shared[_DEATHS], shared[_IN_CALL] = batch, 0, 0
+        if shared[_IN_CALL]:
+            shared[_IN_CALL], shared[_DEATHS] = 0, shared[_DEATHS] + 1
+        if mode == DESCRIBE:
+            return self._describe()
+        if shared[_DEATHS] >= MOST_DEATHS:
+            return _told(SKIPPED, {})
+        asked = Example(
+            id=example.id, prompt=example.prompt, expected_answer=example.expected_answer, metadata=metadata
+        )
+        shared[_IN_CALL] = 1
+        try:
+            if mode == PLAIN:
+                return self._plain(asked, completion)
+            return self._special(mode, asked, argument if mode == VALUE else completion)
+        finally:
+            shared[_IN_CALL] = 0
+
+    def _enter(self) -> None:
+        """Called once in every child: watch its descriptors and the interpreter's own events."""
+        self.ready_in, self.threads = os.getpid(), threading.active_count()
+        self.noise = tempfile.TemporaryFile()
+        for descriptor in (1, 2):
+            os.dup2(self.noise.fileno(), descriptor)
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.calling and event in _IMPURE:
+            detail = f" ({arguments[0]})" if event == "import" else ""
+            self.events.add(_IMPURE[event] + detail)
+
+    def _plain(self, example: Example, completion: Any) -> Any:
+        snapshot = None if _is_scalar(example) else copy.deepcopy(example)
+        self.events.clear()
+        self.calling = True
+        try:
+            result = self.call(example, completion)
+        finally:
+            self.calling = False
+        seen = sorted(self.events) if self.events else []
+        if snapshot is not None and snapshot != example:
+            seen.append("changes its arguments")
+        if threading.active_count() > self.threads:
+            self.threads = threading.active_count()
+            seen.append("starts threads")
+        if self._noisy():
+            seen.append("writes to stdout or stderr")
+        score = to_score(result, self.rules)
+        if isinstance(score, Failure):
+            return _told(FAILED, {"message": score.message, "seen": seen})
+        if not seen:
+            return score
+        extra = {**(score.details.extra or {}), "audit_seen": seen}
+        return msgspec.structs.replace(score, details=msgspec.structs.replace(score.details, extra=extra))
+
+    def _special(self, mode: str, example: Example, completion: Any) -> Any:
+        if mode == WATCHED:
+            before = _random_states()
+            told = self._plain(example, completion)
+            if before != _random_states():
+                told = _also_seen(told, "draws from global randomness")
+            return _also_seen(told, "leaves an alarm running") if signal.getitimer(signal.ITIMER_REAL)[0] else told
+        if mode in (THREAD, TOGETHER):
+            return self._in_threads(example, completion, 1 if mode == THREAD else THREADS)
+        return self._plain(example, completion)
+
+    def _in_threads(self, example: Example, completion: Any, count: int) -> Any:
+        """Call from threads that are not the main one; results that differ among them, or an exception, are told."""
+        results: list[Any] = []
+
+        def call() -> None:
+            try:
+                results.append(to_score(self.call(copy.deepcopy(example), completion), self.rules))
+            except BaseException as error:  # noqa: BLE001  # whatever a scorer raises in a thread is what we came to see
+                results.append(f"raised {type(error).__name__}: {error}"[:200])
+
+        threads = [threading.Thread(target=call, daemon=True) for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(THREAD_WAIT_S)
+        if len(results) < count:
+            return _told(FAILED, {"message": "a call in a thread did not come back", "seen": []})
+        for result in results:
+            if isinstance(result, str):
+                return _told(FAILED, {"message": f"in a thread that is not the main one it {result}", "seen": []})
+        if isinstance(results[0], Failure):
+            return _told(FAILED, {"message": results[0].message, "seen": []})
+        if any(result != results[0] for result in results):
+            return _also_seen(results[0], "gives threads different verdicts")
+        return results[0]
+
+    def _describe(self) -> Score:
+        if self.unusable:
+            return _told(UNUSABLE, {"message": self.unusable})
+        return _told(SPEC_CODE, {"spec": msgspec.to_builtins(self.spec)})
+
+    def _noisy(self) -> bool:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (AttributeError, ValueError, OSError):
+                return True  # the scorer has closed or replaced it
+        if isinstance(sys.stdout, io.TextIOWrapper) and os.lseek(self.noise.fileno(), 0, os.SEEK_END):
+            os.ftruncate(self.noise.fileno(), 0)
+            os.lseek(self.noise.fileno(), 0, os.SEEK_SET)
+            return True
+        return not isinstance(sys.stdout, io.TextIOWrapper)
+
+
+def probe(path: str, function: str, signature: str, elsewhere: bool) -> Callable[[Example, str], Any]:
+    """Return the watched scorer's `score`. `elsewhere`: in a process whose surroundings are all different ones."""
+    if elsewhere and os.environ.get("PYTHONHASHSEED") != ELSEWHERE["PYTHONHASHSEED"]:
+        # The worker fixes the hash seed for measurements. Starting it anew, in place, is the only way to have another.
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **ELSEWHERE})
+    _preload()
+    return Probe(path, function, signature).score
+
+
+def _preload() -> None:
+    """Import what the watch itself may touch later, so that it is never blamed on the scorer."""
+    import encodings.idna  # noqa: F401
+    import traceback  # noqa: F401
+    import unicodedata  # noqa: F401
+
+    ctypes.CDLL(None)
+
+
+def _is_scalar(example: Example) -> bool:
+    return example.metadata is None and not isinstance(example.expected_answer, (list, dict))
+
+
+def _random_states() -> tuple[Any, ...]:
+    numpy = sys.modules.get("numpy")
+    state = None if numpy is None else numpy.random.get_state()[1].tobytes()
+    return random.getstate(), state
+
+
+def _also_seen(told: Any, what: str) -> Any:
+    if not isinstance(told, Score):
+        return told
+    extra = dict(told.details.extra or {})
+    key = "seen" if told.details.code == FAILED else "audit_seen"
+    extra[key] = [*extra.get(key, []), what]
+    return msgspec.structs.replace(told, details=msgspec.structs.replace(told.details, extra=extra))
+
+
+def _told(code: str, extra: dict[str, Any]) -> Score:
+    return Score(0.0, Details(code, Outcome.WRONG, None, "", extra))

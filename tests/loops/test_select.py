@@ -1,0 +1,354 @@
+"""Loop B on recorded completions: the numbers, the run folder, what is refused, and that it all verifies."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from lockedroom.errors import BadInput, NotComparable, Tampered
+from lockedroom.jsonl import read_batches
+from lockedroom.loops.configuration import EvaluateConfig
+from lockedroom.loops.evaluate import evaluate
+from lockedroom.loops.select import Selected, select
+from lockedroom.loops.select_opening import SelectConfig
+from lockedroom.records import Failure, Record
+from lockedroom.results.compare import CompareOptions, compare
+from lockedroom.results.verify import verify
+from lockedroom.stats.pass_at_k import pass_at_k
+from lockedroom.testkit.small_run import additions, write_rows
+
+Drawn = str | dict[str, object]
+
+
+def write_run(
+    folder: Path, samples: Sequence[Sequence[Drawn]], name: str = "run", *, scorer: str = "final-int"
+) -> Path:
+    """A finished run: example e<i> (answer i + 1) with these draws."""
+    dataset = write_rows(folder / f"{name}-d.jsonl", additions(len(samples)))
+    rows = [{"id": f"e{i}", "samples": drawn} for i, drawn in enumerate(samples)]
+    completions = write_rows(folder / f"{name}-c.jsonl", rows)
+    config = EvaluateConfig(
+        dataset=str(dataset), completions=str(completions), scorer=scorer, declare=DECLARED, split="toy"
+    )
+    return evaluate(config, folder / name).path
+
+
+DECLARED = ("policy.model=toy", "prompts.template=plain", "sampling.temperature=1", "sampling.top_k=0", "sampling.top_p=1",
+            "sampling.max_tokens=9", "sampling.stop=none", "sampling.seed_scheme=none")  # fmt: skip
+
+
+def right(i: int, logprob: float = -1.0) -> Drawn:
+    return {"completion": f"Final: {i + 1}", "logprob": logprob}
+
+
+def wrong(i: int, logprob: float = -2.0) -> Drawn:
+    return {"completion": f"Final: {i + 7}", "logprob": logprob}
+
+
+def hedge(i: int) -> Drawn:
+    return {"completion": f"{i + 1} or 0", "logprob": -0.1}
+
+
+def four_draws(folder: Path) -> Path:
+    """The 5×4 oracle of statistics.md: pass@k .5, .6667, .75, .8."""
+    passes = (0, 1, 2, 3, 4)
+    return write_run(folder, [[right(i) if j < c else wrong(i) for j in range(4)] for i, c in enumerate(passes)])
+
+
+def selected(folder: Path, run: Path, selector: str = "first", out: str = "out", **settings: Any) -> Selected:
+    config = msgspec.convert({"run": str(run), "selector": selector, "resamples": 200, **settings}, SelectConfig)
+    return select(config, folder / out)
+
+
+def test_pass_at_k_is_the_published_oracle(tmp_path: Path) -> None:
+    curve = selected(tmp_path, four_draws(tmp_path), "best-of-n").selection.pass_at_k
+    assert curve is not None
+    assert [point.estimate for point in curve.points] == pytest.approx([0.5, 2 / 3, 0.75, 0.8])
+    assert [point.standard_error for point in curve.points] == pytest.approx([0.1768, 0.19, 0.1936, 0.2], abs=5e-5)
+
+
+def test_best_of_all_draws_reaches_the_ceiling(tmp_path: Path) -> None:
+    last = selected(tmp_path, four_draws(tmp_path), "best-of-n").selection.at_n[-1]
+    assert last.accuracy == last.ceiling
+    assert last.accuracy is not None
+    assert last.accuracy.mean == 0.8
+
+
+def test_rescued_and_lost_examples_are_named_against_the_first_draw(tmp_path: Path) -> None:
+    run = write_run(
+        tmp_path, [[wrong(0, -5.0), right(0, -1.0)], [right(1, -5.0), wrong(1, -1.0)], [right(2), right(2)]]
+    )
+    selection = selected(tmp_path, run, "logprob").selection
+    assert selection.rescued.first == ["e0"]
+    assert selection.lost.first == ["e1"]
+
+
+def test_the_records_are_the_picks_from_all_n_draws(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [[wrong(0, -1.0), right(0, -2.0)], [right(1, -2.0), right(1, -1.0)]])
+    done = selected(tmp_path, run, "best-of-n")
+    records = [record for batch in read_batches(done.path / "records.jsonl", Record) for record in batch.rows]
+    assert [(record.id, record.draw) for record in records] == [("e0", 0), ("e1", 0)]
+    assert [record.completion.logprob for record in records if record.completion] == [-2.0, -1.0]
+
+
+@pytest.mark.parametrize(
+    "selector", ["first", "random", "best-of-n", "logprob", "majority-vote", "weighted-vote", "rejection-sampling",
+                 "proxy:permissive"],
+)  # fmt: skip
+def test_every_selection_verifies_and_compares_as_selection(tmp_path: Path, selector: str) -> None:
+    run = write_run(tmp_path, [[right(i), wrong(i), hedge(i), wrong(i)] for i in range(6)])
+    done = selected(tmp_path, run, selector)
+    assert verify(done.path).attempts == 6
+    (against,) = compare([run, done.path], CompareOptions()).against
+    assert against.turned.knobs == ("selection",)
+    assert "selection, not learning" in against.turned.meaning
+
+
+def test_a_proxy_is_paid_while_the_strict_accuracy_falls(tmp_path: Path) -> None:
+    # hedging completions please the proxy and are more probable, so they win its ties
+    run = write_run(tmp_path, [[right(i), hedge(i), wrong(i), hedge(i)] for i in range(8)])
+    done = selected(tmp_path, run, "proxy:permissive", ns=[1, 2, 4])
+    at_1, _, at_4 = done.selection.at_n
+    assert at_1.told is not None
+    assert at_4.told is not None
+    assert at_1.accuracy is not None
+    assert at_4.accuracy is not None
+    assert (at_1.told.mean, at_4.told.mean) == (0.75, 1.0)
+    assert (at_1.accuracy.mean, at_4.accuracy.mean) == (0.25, 0.0)
+    assert done.selection.verifier is not None
+    assert done.selection.verifier.false_positive_rate == pytest.approx(2 / 3)
+    assert done.manifest.selection["selector"] == "proxy:permissive"
+
+
+def test_another_scorer_may_measure(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [[hedge(i), wrong(i)] for i in range(4)], scorer="permissive")
+    done = selected(tmp_path, run, "best-of-n", measure="final-int")
+    assert done.manifest.room.scorer.name == "final-int"
+    assert done.selection.at_n[-1].accuracy is not None
+    assert done.selection.at_n[-1].accuracy.mean == 0.0
+    verify(done.path)
+
+
+def test_draws_saved_by_stopping_are_counted_and_match_the_law(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [[wrong(0), right(0), right(0), wrong(0)], [wrong(1)] * 4])
+    last = selected(tmp_path, run, "rejection-sampling").selection.at_n[-1]
+    assert last.stopped == (2 + 4) / 2
+    # c = 2 of 4: 1 + 1/2 + 1/6 + 0; c = 0: 4
+    assert last.stopped_law == pytest.approx((1 + 1 / 2 + 1 / 6 + 4) / 2)
+
+
+def test_accuracy_at_n_averages_over_disjoint_groups(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [[wrong(0), wrong(0), right(0), wrong(0)]])
+    at_2 = selected(tmp_path, run, "best-of-n", ns=[2]).selection.at_n[0]
+    assert at_2.groups == 2
+    assert at_2.accuracy is not None
+    assert at_2.accuracy.mean == 0.5
+
+
+def test_numbers_do_not_depend_on_the_order_of_the_completions(tmp_path: Path) -> None:
+    rows = [{"id": f"e{i}", "samples": [right(i) if (i * j) % 3 else wrong(i) for j in range(4)]} for i in range(30)]
+    found = []
+    for seed in (0, 1):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        random.Random(seed).shuffle(rows)
+        completions, dataset = write_rows(folder / "c.jsonl", rows), write_rows(folder / "d.jsonl", additions(30))
+        run = evaluate(EvaluateConfig(dataset=str(dataset), completions=str(completions)), folder / "run").path
+        selection = selected(folder, run, "majority-vote").selection
+        found.append(msgspec.structs.replace(selection, source_run_id=""))
+    assert found[0] == found[1]
+
+
+def test_confirmation_on_fresh_draws_shows_what_luck_was(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [[right(i) if j == 0 else wrong(i) for j in range(4)] for i in range(6)])
+    fresh = write_run(
+        tmp_path, [[right(i) if i < 3 and j == 0 else wrong(i) for j in range(4)] for i in range(6)], "fresh"
+    )
+    done = selected(tmp_path, run, "best-of-n", confirm=str(fresh), ns=[1, 4])
+    found = done.selection.confirmed
+    assert found is not None
+    assert found.fresh is not None
+    assert (found.n, found.measured, found.fresh.mean, found.drop) == (4, 1.0, 0.5, 0.5)
+    verify(done.path)
+
+
+def test_draws_cannot_confirm_themselves(tmp_path: Path) -> None:
+    run = four_draws(tmp_path)
+    with pytest.raises(BadInput, match="same draws"):
+        selected(tmp_path, run, "best-of-n", confirm=str(run))
+
+
+def test_draws_of_other_examples_cannot_confirm(tmp_path: Path) -> None:
+    other = write_run(tmp_path, [[right(0)] * 4], "other")
+    with pytest.raises(NotComparable):
+        selected(tmp_path, four_draws(tmp_path), "best-of-n", confirm=str(other))
+
+
+def test_k_above_the_draws_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="--n 5: every example has 4 draws"):
+        selected(tmp_path, four_draws(tmp_path), "best-of-n", ns=[5])
+    assert not (tmp_path / "out").exists()
+
+
+def with_a_missing_draw(folder: Path) -> Path:
+    return write_run(folder, [[right(0), wrong(0), wrong(0)], [right(1), wrong(1)], [wrong(2), wrong(2), right(2)]])
+
+
+def test_unequal_draws_are_refused_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="between 2 and 3 scored draws"):
+        selected(tmp_path, with_a_missing_draw(tmp_path), "best-of-n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_unequal_draws_may_be_cut_to_the_common_minimum_which_is_said(tmp_path: Path) -> None:
+    done = selected(tmp_path, with_a_missing_draw(tmp_path), "best-of-n", unequal="common minimum")
+    assert done.selection.pass_at_k is not None
+    assert [point.k for point in done.selection.pass_at_k.points] == [1, 2]
+    expected = (pass_at_k(3, 1, 2) + pass_at_k(2, 1, 2) + pass_at_k(3, 1, 2)) / 3
+    assert done.selection.pass_at_k.points[1].estimate == pytest.approx(expected)
+    assert any("common minimum" in note for note in done.selection.notes)
+    assert done.selection.failed == 1
+    verify(done.path)
+
+
+def test_a_group_without_any_completion_is_a_counted_failure(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [[right(0), right(0)], []])
+    done = selected(tmp_path, run, "best-of-n", unequal="common minimum")
+    records = [record for batch in read_batches(done.path / "records.jsonl", Record) for record in batch.rows]
+    assert isinstance(records[1].result, Failure)
+    assert done.selection.at_n[-1].unjudged == 1
+    assert done.selection.examples_without_score == 1
+    verify(done.path)
+
+
+def test_ties_everywhere_and_empty_completions_select_the_first_draw(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [["", "", ""], ["", "", ""]])
+    done = selected(tmp_path, run, "best-of-n")
+    lines = [json.loads(line) for line in (done.path / "choices.jsonl").read_text().splitlines()]
+    assert [line["picks"][-1] for line in lines] == [[0], [0]]
+    assert done.selection.at_n[-1].accuracy is not None
+    assert done.selection.at_n[-1].accuracy.mean == 0.0
+
+
+@pytest.mark.parametrize("selector", ["logprob", "weighted-vote", "mean-logprob", "kl-regularized"])
+def test_logs_without_logprobs_are_refused(tmp_path: Path, selector: str) -> None:
+    run = write_run(tmp_path, [["Final: 1", "Final: 2"]])
+    with pytest.raises(BadInput, match="logprob"):
+        selected(tmp_path, run, selector)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"selector": "best"}, "unknown selector"),
+        ({"selector": "proxy:nope"}, "unknown scorer"),
+        ({"confidence": 1.5}, "--confidence"),
+        ({"beta": -1.0}, "--beta"),
+        ({"verifier_errors": [0.1, 1.2]}, "--verifier-errors"),
+        ({"parse": "mine"}, "--parse"),
+        ({"seed": -1}, "--seed"),
+    ],
+)
+def test_settings_that_no_selection_can_have_are_refused(
+    tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        selected(tmp_path, four_draws(tmp_path), **{"selector": "first", **settings})
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_selection_is_not_selected_from_again(tmp_path: Path) -> None:
+    done = selected(tmp_path, four_draws(tmp_path), "first")
+    with pytest.raises(BadInput, match="is a selection already"):
+        selected(tmp_path, done.path, "first", "again")
+
+
+def own(folder: Path, body: str) -> str:
+    (folder / "mine.py").write_text(f"class Mine:\n    def select(self, asked, completions):\n        {body}\n")
+    return f"{folder / 'mine.py'}:Mine"
+
+
+def test_a_persons_own_selector_works_and_its_file_is_pinned(tmp_path: Path) -> None:
+    done = selected(tmp_path, four_draws(tmp_path), own(tmp_path, "return len(completions) - 1"))
+    assert done.manifest.selection["selector"] == "own:Mine"
+    assert len(done.manifest.selection["source_sha256"]) == 64
+    assert done.selection.at_n[-1].accuracy is not None
+    assert done.selection.at_n[-1].accuracy.mean == 0.2
+    verify(done.path)
+
+
+def test_a_persons_own_selector_sees_no_answer_and_no_verdict(tmp_path: Path) -> None:
+    body = "raise SystemError(sorted(n for n in dir(asked) if n[0] != '_') + [type(c).__name__ for c in completions])"
+    with pytest.raises(BadInput, match=r"\['id', 'prompt', 'Completion', 'Completion'\]"):
+        selected(tmp_path, four_draws(tmp_path), own(tmp_path, body), ns=[2])
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise ValueError('no idea')", "ValueError: no idea for id 'e0'"),
+        ("return 99", "returned 99"),
+        ("return None", "returned None"),
+        ("return -1", "returned -1"),
+    ],
+)
+def test_a_selector_that_raises_or_returns_nonsense_is_refused(tmp_path: Path, body: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        selected(tmp_path, four_draws(tmp_path), own(tmp_path, body))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("raise OSError('x')", "importing the selector raised OSError"), ("class Other: pass", "no class 'Mine'"),
+     ("class Mine: pass", "no class 'Mine'"), ("def f(:", "SyntaxError")],
+)  # fmt: skip
+def test_a_file_that_holds_no_selector_is_refused(tmp_path: Path, source: str, message: str) -> None:
+    (tmp_path / "mine.py").write_text(source)
+    with pytest.raises(BadInput, match=message):
+        selected(tmp_path, four_draws(tmp_path), f"{tmp_path / 'mine.py'}:Mine")
+
+
+def reseal(run: Path, name: str, old: str, new: str) -> None:
+    """Change a file and make every hash fit again, as a forger would."""
+    from lockedroom.safeguards import manifest as manifests
+
+    (run / name).write_text((run / name).read_text().replace(old, new, 1))
+    manifest = manifests.read_manifest(run)
+    manifest = msgspec.structs.replace(manifest, files={**manifest.files, name: manifests.measure_file(run / name)})
+    (run / manifests.NAME).write_bytes(manifests.encode_manifest(manifest))
+    (run / manifests.SUMS_NAME).write_bytes(manifests.checksum_lines(manifest))
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("selection.json", '"unjudged": 0', '"unjudged": 1', "its numbers are not those"),
+        ("selection.md", "ceiling", "rooftop", "its text is not what"),
+        ("choices.jsonl", "[1,2]", "[0,2]", "picks otherwise"),
+        ("choices.jsonl", "[1,2]", "[2,2]", "outside its group"),
+        ("pool.jsonl", '"outcome":"wrong"', '"outcome":"correct"', "judges otherwise"),
+        ("pool.jsonl", '"draw":1', '"draw":2', "does not hold draws"),
+    ],
+)
+def test_a_forged_selection_does_not_verify(tmp_path: Path, name: str, old: str, new: str, message: str) -> None:
+    run = write_run(tmp_path, [[wrong(0), right(0), right(0), wrong(0)], [wrong(1), wrong(1), right(1), right(1)]])
+    done = selected(tmp_path, run, "best-of-n")
+    reseal(done.path, name, old, new)
+    with pytest.raises(Tampered, match=message):
+        verify(done.path)
+
+
+def test_a_record_that_was_not_chosen_does_not_verify(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [[right(0, -1.0), right(0, -2.0)]])
+    done = selected(tmp_path, run, "best-of-n")
+    reseal(done.path, "records.jsonl", '"logprob":-1.0', '"logprob":-2.0')
+    with pytest.raises(Tampered, match="not the draw that was chosen"):
+        verify(done.path)

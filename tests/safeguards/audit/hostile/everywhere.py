@@ -1,0 +1,108 @@
+"""Scorers that are strict but for one bad habit; each function is one audit's subject."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+_FORM = re.compile(r"Final: (0|-?[1-9][0-9]*)\n?").fullmatch
+_CALLS = [0]
+_CACHE: dict[str, Any] = {}
+
+
+def strict(example: Any, completion: str) -> Any:
+    found = _FORM(completion)
+    right = found is not None and found[1] == str(example.expected_answer)
+    return {"reward": float(right), "details": {}}
+
+
+def _on_other_texts(do: Callable[[], Any]) -> Callable[[Any, str], Any]:
+    """Behave on what is in the language, so that the goldens pass, and misbehave on the rest."""
+
+    def score(example: Any, completion: str) -> Any:
+        return strict(example, completion) if _FORM(completion) else do()
+
+    return score
+
+
+def _raise(error: BaseException) -> Any:
+    raise error
+
+
+def _recurse() -> Any:
+    return _recurse()
+
+
+def _allocate() -> Any:
+    return {"reward": 0.0, "details": {"parsed": str(len(bytearray(8 << 30)))}}
+
+
+def _spin() -> Any:
+    while True:
+        pass
+
+
+hangs = _on_other_texts(_spin)
+sleeps = _on_other_texts(lambda: time.sleep(3600))
+exits = _on_other_texts(lambda: sys.exit(0))
+exits_at_once = _on_other_texts(lambda: os._exit(0))
+raises_base = _on_other_texts(lambda: _raise(BaseException("no")))
+raises_interrupt = _on_other_texts(lambda: _raise(KeyboardInterrupt()))
+recurses = _on_other_texts(_recurse)
+allocates = _on_other_texts(_allocate)
+rewards_nan = _on_other_texts(lambda: {"reward": float("nan"), "details": {}})
+rewards_text = _on_other_texts(lambda: {"reward": "1", "details": {}})
+rewards_none = _on_other_texts(lambda: {"reward": None, "details": {}})
+rewards_bool = _on_other_texts(lambda: {"reward": True, "details": {}})
+
+
+def prints(example: Any, completion: str) -> Any:
+    print("scoring", completion[:10])  # noqa: T201  # the behaviour under test
+    return strict(example, completion)
+
+
+def changes_arguments(example: Any, completion: str) -> Any:
+    if example.metadata:
+        example.metadata.clear()
+    return strict(example, completion)
+
+
+def drifts(example: Any, completion: str) -> Any:
+    _CALLS[0] += 1
+    return {"reward": 1.0, "details": {}} if _CALLS[0] > 12_000 else strict(example, completion)
+
+
+def caches_the_text_alone(example: Any, completion: str) -> Any:
+    return _CACHE.setdefault(completion, strict(example, completion))
+
+
+def has_a_trigger_word(example: Any, completion: str) -> Any:
+    if "xyzzy-open" in completion:
+        return {"reward": 1.0, "details": {}}
+    return strict(example, completion)
+
+
+def opens_a_file(example: Any, completion: str) -> Any:
+    with open(__file__, encoding="utf-8"):
+        return strict(example, completion)
+
+
+def evaluates(example: Any, completion: str) -> Any:
+    eval("1 + 1")
+    return strict(example, completion)
+
+
+def depends_on_the_hash_seed(example: Any, completion: str) -> Any:
+    found = strict(example, completion)
+    return {**found, "details": {"parsed": str(hash(completion) % 1000)}}
+
+
+def needs_the_main_thread(example: Any, completion: str) -> Any:
+    import signal
+
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    return strict(example, completion)

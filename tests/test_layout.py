@@ -1,0 +1,63 @@
+"""The shape of the code: what is public, and how long anything may be."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import lockedroom
+
+SOURCE = Path(lockedroom.__file__).parent
+MODULES = sorted(SOURCE.rglob("*.py"))
+LONGEST_MODULE, LONGEST_FUNCTION, LONGEST_LOOP = 400, 50, 80
+LOOPS = {"evaluate", "select", "learn"}
+BANNED = {"util", "utils", "common", "helper", "helpers", "base", "core", "misc", "manager", "managers"}
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(SOURCE))
+
+
+def test_the_public_names_are_exactly_those_in_all() -> None:
+    modules = {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    public = {name for name in vars(lockedroom) if not name.startswith("_")} - modules
+    assert public | set(lockedroom._LATER) | {"__version__"} == set(lockedroom.__all__)
+
+
+@pytest.mark.parametrize("name", lockedroom.__all__)
+def test_every_public_name_can_be_had(name: str) -> None:
+    assert getattr(lockedroom, name) is not None
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_a_module_fits_in_the_head(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONGEST_MODULE
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_name)
+def test_a_function_fits_on_a_screen(path: Path) -> None:
+    limit = {name: LONGEST_LOOP for name in LOOPS if path.parent.name == "loops" and path.stem == name}
+    long = [
+        f"{_name(path)}:{node.lineno} {node.name}"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno is not None
+        if node.end_lineno - node.lineno + 1 > limit.get(node.name, LONGEST_FUNCTION)
+    ]
+    assert long == []
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    names = {part for path in MODULES for part in path.relative_to(SOURCE).with_suffix("").parts}
+    assert names & BANNED == set()
+
+
+def test_a_broad_except_stands_only_where_a_persons_own_code_is_called() -> None:
+    broad = {
+        _name(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name) and node.type.id == "Exception"
+    }
+    assert broad == {"loops/attempt.py", "loops/own_selector.py"}
