@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import msgspec
@@ -49,6 +50,13 @@ def test_a_live_run_verifies_and_says_what_sampled_it(tmp_path: Path) -> None:
     assert "seed" not in room.sampling
     assert policy.identity["weights_sha256"]
     assert policy.identity["threads"] == 1
+
+
+def test_the_room_holds_a_hash_of_the_prompts_that_anyone_can_recompute(tmp_path: Path) -> None:
+    done = live(tmp_path / "run", limit=5)
+    lines = (done.path / "examples.jsonl").read_text("utf-8").splitlines()
+    text = "".join(json.dumps(json.loads(line)["prompt"], ensure_ascii=False) + "\n" for line in lines)
+    assert done.manifest.room.prompts["sha256"] == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_two_workers_draw_the_same_bytes_as_one(tmp_path: Path) -> None:
@@ -150,8 +158,9 @@ def test_exact_refuses_a_scorer_that_cannot_list_what_it_accepts(tmp_path: Path)
 def test_settings_that_are_no_distribution_are_refused_before_anything_is_drawn(
     tmp_path: Path, settings: dict[str, float], message: str
 ) -> None:
+    config = EvaluateConfig(dataset=DEV, policy="tiny", limit=4, sampling=msgspec.convert(settings, Sampling))
     with pytest.raises(BadInput, match=message):
-        live(tmp_path / "run", **settings)
+        evaluate(config, tmp_path / "run")
     assert not (tmp_path / "run" / "manifest.json").exists()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from lockedroom.cli.main import main
@@ -71,7 +72,7 @@ def test_search_numbers_that_do_not_follow_from_their_rows_are_tampering(tmp_pat
     path = done.path / "search.json"
     path.write_text(path.read_text().replace('"redraws": 0', '"redraws": 9'))
     files = {**done.manifest.files, "search.json": manifests.measure_file(path)}
-    forged = manifests.msgspec.structs.replace(done.manifest, files=files)
+    forged = msgspec.structs.replace(done.manifest, files=files)
     (done.path / manifests.NAME).write_bytes(manifests.encode_manifest(forged))
     (done.path / manifests.SUMS_NAME).write_bytes(manifests.checksum_lines(forged))
     with pytest.raises(Tampered, match=r"search\.json"):

@@ -19,7 +19,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "finding; 1: findings; 2: could not audit, which is not a pass. To replay findings: lockedroom golden check.",
     )
     add = parser.add_argument
-    add("scorer", metavar="SCORER", help="final-int, permissive, or path/to/file.py:function")
+    add("scorer", nargs="?", metavar="SCORER", help="final-int, permissive, or path/to/file.py:function")
+    add("--from", dest="run_folder", metavar="RUN",
+        help="instead: mine a run's own completions for suspicious passes and for losses to the format alone")  # fmt: skip
     add("--golden", nargs="+", default=[], metavar="FILE",
         help="completions that must score 1, for at least two answers (built-in scorers bring their own)")  # fmt: skip
     add("--dataset", metavar="FILE", help="examples for the best constant completion and the echo policy")
@@ -52,8 +54,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Audit, print the report, and return 0, 1 or 2."""
+    from lockedroom.errors import BadInput
     from lockedroom.loops.audit import AuditConfig, audit
 
+    if (args.scorer is None) == (args.run_folder is None):
+        raise BadInput("name what to audit: either a SCORER, or --from RUN")
+    if args.run_folder is not None:
+        return _mine(args)
     config = AuditConfig(
         scorer=args.scorer,
         golden=tuple(args.golden),
@@ -68,6 +75,21 @@ def run(args: argparse.Namespace) -> int:
     )
     done = audit(config, Path(args.out) if args.out else default_out(args.scorer), command=sys.argv)
     return print_audited(done, args)
+
+
+def _mine(args: argparse.Namespace) -> int:
+    from lockedroom.loops.mine import mine_run, render_mined
+
+    out = Path(args.out) if args.out else default_out(f"from-{Path(args.run_folder).name}")
+    done = mine_run(Path(args.run_folder), out, confidence=args.confidence, command=sys.argv)
+    if args.json:
+        from lockedroom.cli.compare import print_json
+
+        print_json({"audit": str(done.path), "run": done.run, "scorer": done.scorer, "mined": done.mined, "finds": done.finds})
+    else:
+        print(render_mined(done))
+        print(f"audit folder: {done.path}")
+    return int(done.suspicious > 0)
 
 
 def print_audited(done: Audited, args: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ from lockedroom.jsonl import encode_lines, read_batches
 from lockedroom.loops.attempt import attempt
 from lockedroom.loops.configuration import EvaluateConfig, check_config, encode_config, settle
 from lockedroom.loops.exact import measure_exactly, require_exact
-from lockedroom.loops.opening import Opened, identify, open_named
+from lockedroom.loops.opening import Opened, identify, open_named, room_prompts
 from lockedroom.loops.resuming import take_over
 from lockedroom.policy.recorded import RecordedPolicy
 from lockedroom.protocols import BatchScorer
@@ -239,7 +239,7 @@ def _close(
         format=manifests.FORMAT,
         run_id=os.urandom(8).hex(),
         kind="evaluate",
-        room=Room(dataset, opened.declared.prompts, scorer, opened.declared.sampling),
+        room=Room(dataset, room_prompts(opened, run.path / EXAMPLES), scorer, opened.declared.sampling),
         policy=opened.policy.spec,
         scorer=opened.scorer.spec,
         selection={"draws": opened.draws, "selector": "none"},

@@ -16,7 +16,7 @@ from lockedroom.policy.recorded import RecordedPolicy
 from lockedroom.policy.scripted import ScriptedPolicy
 from lockedroom.protocols import BatchScorer, Policy, Prompt, Scorer, TokenPolicy
 from lockedroom.records import Failure, FailureCode, Sampling, Score
-from lockedroom.safeguards.room import ScorerIdentity
+from lockedroom.safeguards.room import ScorerIdentity, prompts_sha256
 from lockedroom.scorer.battery import BATTERY
 from lockedroom.scorer.builtin import BUILTIN, BuiltinScorer, find_builtin
 from lockedroom.scorer.identity import fingerprint, source_sha256
@@ -138,6 +138,13 @@ def _open_policy(names: Named) -> tuple[Policy, Declared, int]:
         "(the same completion for every example; {prompt} stands for the prompt), or measure recorded completions with "
         "--completions FILE"
     )
+
+
+def room_prompts(opened: Opened, examples: Path) -> dict[str, Any]:
+    """Return what the room keeps of the prompts: as declared, or with their sha256 where the lab rendered them."""
+    if isinstance(opened.policy, RecordedPolicy):
+        return opened.declared.prompts
+    return {**opened.declared.prompts, "sha256": prompts_sha256(examples)}
 
 
 def is_tiny(name: str) -> bool:

@@ -22,11 +22,11 @@ from lockedroom.dataset.load import canonical_line, first_refused_by, read_examp
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import encode_lines
 from lockedroom.loops.attempt import judge
-from lockedroom.loops.opening import Opened, identify, open_named
+from lockedroom.loops.opening import Opened, identify, open_named, room_prompts
 from lockedroom.protocols import Scorer
 from lockedroom.records import Completion, Example, Outcome, Record, Sampling
 from lockedroom.results.rendering import render_summary
-from lockedroom.results.run_folder import SUMMARY_JSON, SUMMARY_MD, RunFolder, indented_json
+from lockedroom.results.run_folder import EXAMPLES, SUMMARY_JSON, SUMMARY_MD, RunFolder, indented_json
 from lockedroom.results.search import (
     SEARCH_JSON,
     SEARCH_JSONL,
@@ -217,7 +217,7 @@ def _close(
         kind="search",
         room=Room(
             DatasetIdentity(run.examples.digest.hexdigest(), Path(config.dataset).stem, run.examples.lines),
-            opened.declared.prompts,
+            room_prompts(opened, run.path / EXAMPLES),
             identify(opened.scorer),
             opened.declared.sampling,
         ),

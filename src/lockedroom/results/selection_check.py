@@ -59,6 +59,18 @@ def check_selection(run: Path, manifest: Manifest, scorer: BuiltinScorer | None)
     return check.trouble
 
 
+def not_checked_of(manifest: Manifest) -> list[str]:
+    """Return what of a selection cannot be made again here: picks of a person's selector, verdicts of another proxy."""
+    selector = str(manifest.selection.get("selector", "none"))
+    if selector.startswith("own:"):
+        return [f"picks were not made again: {selector} is a person's own selector"]
+    found = find_builtin(selector.removeprefix(PROXY)) if selector.startswith(PROXY) else None
+    known = None if found is None else source_sha256(found.source)
+    if selector.startswith(PROXY) and manifest.selection.get("proxy_source_sha256") != known:
+        return [f"what {selector} said was not judged again: it is not this installation's built-in scorer"]
+    return []
+
+
 class _Check:
     """One selection run being checked; `trouble` grows."""
 
@@ -122,8 +134,9 @@ def _check_plan(plan: Plan, manifest: Manifest) -> Iterator[str]:
 
 def _unchanged_proxy(plan: Plan, selection: Mapping[str, object]) -> BuiltinScorer | None:
     found = find_builtin(plan.selector.removeprefix(PROXY))
-    same = found is not None and selection.get("proxy_source_sha256") == source_sha256(found.source)
-    return found if same else None
+    if found is None or selection.get("proxy_source_sha256") != source_sha256(found.source):
+        return None
+    return found
 
 
 def _records(path: Path) -> Iterator[Record]:

@@ -17,10 +17,11 @@ from lockedroom.results.exact import EXACT_JSON, EXACT_JSONL, ExactExample, samp
 from lockedroom.results.rendering import render_summary
 from lockedroom.results.run_folder import CONFIG, EXAMPLES, RECORDS, SUMMARY_JSON, SUMMARY_MD, indented_json
 from lockedroom.results.search import check_search
-from lockedroom.results.selection_check import check_selection
+from lockedroom.results.selection_check import check_selection, not_checked_of
 from lockedroom.results.summary import summarise
 from lockedroom.results.tally import Tally, pair_with_examples
 from lockedroom.safeguards import manifest as manifests
+from lockedroom.safeguards.room import prompts_sha256
 from lockedroom.scorer.battery import BATTERY
 from lockedroom.scorer.builtin import BuiltinScorer, find_builtin
 from lockedroom.scorer.identity import fingerprint, source_sha256
@@ -56,9 +57,10 @@ def verify(run: Path) -> Verified:
         trouble += [*check_selection(run, manifest, scorer), *check_search(run, manifest)]
     except (BadInput, OSError, msgspec.DecodeError) as error:
         trouble = [str(error)]
-    trouble += _check_room(manifest, derived.tally, scorer)
+    trouble += _check_room(run, manifest, derived.tally, scorer)
     if trouble:
         _refuse(run, trouble)
+    not_checked += not_checked_of(manifest)
     return Verified(str(run), manifest, len(manifest.files), derived.attempts, derived.rescored, not_checked)
 
 
@@ -203,12 +205,15 @@ class _ConfidenceOnly(msgspec.Struct):
     confidence: float
 
 
-def _check_room(manifest: manifests.Manifest, tally: Tally, scorer: BuiltinScorer | None) -> Iterator[str]:
+def _check_room(run: Path, manifest: manifests.Manifest, tally: Tally, scorer: BuiltinScorer | None) -> Iterator[str]:
     dataset = manifest.room.dataset
     if dataset.sha256 != manifest.files[EXAMPLES].sha256:
         yield f"the room's dataset sha256 is not that of {EXAMPLES}"
     if dataset.examples != tally.examples:
         yield f"the room says {dataset.examples:,} examples, {EXAMPLES} holds {tally.examples:,}"
+    rendered = manifest.room.prompts.get("sha256")
+    if rendered is not None and rendered != prompts_sha256(run / EXAMPLES):
+        yield f"the room's prompts sha256 is not that of the prompts in {EXAMPLES}"
     if manifest.scorer.name != manifest.room.scorer.name or manifest.scorer.version != manifest.room.scorer.version:
         yield "the room's scorer is not the manifest's scorer"
     if scorer is not None and scorer.spec != manifest.scorer:

@@ -33,7 +33,7 @@ def behave(exam: Examination) -> None:
     with exam.fresh(elsewhere=False) as asker:
         plain = asker.ask(list(questions(cases, instrument.PLAIN)), exam.clock)
         for case, said in zip(cases, plain, strict=True):
-            _watch(exam, case, said)
+            exam.ledger.watch(case, said)
         _compare(exam, cases, plain, _ask(exam, asker, cases, instrument.WATCHED), "when repeated")
         _compare(
             exam, cases, plain, _ask(exam, asker, cases, instrument.THREAD), "in a thread that is not the main one"
@@ -73,17 +73,8 @@ def _cases(exam: Examination) -> list[Case]:
 def _ask(exam: Examination, asker: Asker, cases: Sequence[Case], mode: str) -> list[Said | None]:
     said = asker.ask(list(questions(cases, mode)), exam.clock)
     for case, one in zip(cases, said, strict=True):
-        _watch(exam, case, one)
+        exam.ledger.watch(case, one)
     return said
-
-
-def _watch(exam: Examination, case: Case, said: Said | None) -> None:
-    """What it does besides returning is entered once a kind."""
-    for seen in said.seen if said is not None else ():
-        key = f"behaviour: {seen}"
-        if said is not None and not exam.ledger.impure[key]:
-            exam.ledger.hits.append(Hit(msgspec.structs.replace(case, attack=seen), said, What.IMPURE))
-        exam.ledger.impure[key] += 1
 
 
 def _compare(

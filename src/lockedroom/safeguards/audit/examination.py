@@ -184,7 +184,7 @@ def _report(exam: Examination, reasons: list[str], earned: constants.Constants |
         errors=error_budget(exam.ledger, exam.confidence) if exam.ledger.families else None,
         contested=exam.ledger.contested_rows(),
         constants=earned,
-        impure={name.removeprefix("behaviour: "): count for name, count in exam.ledger.impure.items()},
+        impure=dict(exam.ledger.impure),
         notes=exam.notes,
         incomplete=exam.incomplete,
         goldens=len(exam.goldens),

@@ -148,7 +148,7 @@ class Ledger:
         if said is None:
             tally.not_asked += 1
             return
-        self._watch(case, said)
+        self.watch(case, said)
         if isinstance(said.result, Failure):
             tally.failures += 1
             self.hits.append(Hit(case, said, what_failed(said.result)))
@@ -162,7 +162,7 @@ class Ledger:
         """Enter the verdict on a case that must be paid."""
         if said is None:
             return
-        self._watch(case, said)
+        self.watch(case, said)
         if isinstance(said.result, Failure):
             self.hits.append(Hit(case, said, what_failed(said.result)))
             return
@@ -172,10 +172,11 @@ class Ledger:
         else:
             self.hits.append(Hit(case, said, What.REFUSES))
 
-    def _watch(self, case: Case, said: Said) -> None:
-        for seen in said.seen:
-            if not self.impure[seen]:
-                self.hits.append(Hit(msgspec.structs.replace(case, attack=seen), said, What.IMPURE))
+    def watch(self, case: Case, said: Said | None) -> None:
+        """Enter what the scorer did besides returning; the first case of each kind is kept."""
+        for seen in said.seen if said is not None else ():
+            if said is not None and not self.impure[seen]:
+                self.hits.append(Hit(msgspec.structs.replace(case, family="behaviour", attack=seen), said, What.IMPURE))
             self.impure[seen] += 1
 
     def _contested(self, choice: str, case: Case, said: Said | None) -> None:
@@ -271,7 +272,7 @@ def make_finding(number: int, group: Sequence[Hit], smallest: Hit, ledger: Ledge
         completion=case.completion,
         prompt=case.example.prompt,
         reading=read,
-        said=said_in_words(said),
+        said=f"{case.attack}: {said_in_words(said)}" if smallest.what is What.UNSTABLE else said_in_words(said),
         characters=[name_of(c) for c in odd_characters(completion or "")][:MOST_ATTACKS_LISTED],
         attacks=dict(attacks.most_common(MOST_ATTACKS_LISTED)),
         cases=len(group),
