@@ -151,7 +151,8 @@ def _stand_one_a_line(raw: bytes, rows: int) -> bool:
     # A longer text is found sooner, and lines mostly end and begin alike.
     first, last = find(b"\n"), raw.rfind(b"\n", 0, len(raw) - 1)
     end = b"}\r\n" if raw[first - 1 : first] == b"\r" else b"}\n"
-    beginning = os.path.commonprefix((raw[:24], raw[last + 1 : last + 25])) or b""
+    both = (raw[:24], raw[last + 1 : last + 25])
+    beginning = os.path.commonprefix(both) or b""  # noqa: RUF071  (of bytes, not of the parts of paths)
     if beginning.startswith(b"{") and raw.count(end + beginning) == ends:
         return True
     return raw.count(b"}\n{") + raw.count(b"}\r\n{") == ends

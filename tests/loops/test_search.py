@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import msgspec
@@ -128,6 +129,16 @@ def test_plots_are_the_same_bytes_for_the_same_numbers(tmp_path: Path, pool: Pat
     selection = select(SelectConfig(run=str(pool), selector="best-of-n", resamples=50), tmp_path / "bon").selection
     one, two = write_plots(selection, tmp_path / "one"), write_plots(selection, tmp_path / "two")
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+
+
+def test_plots_without_matplotlib_are_refused_before_anything_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    arguments = ["select", "--dataset", DEV, "--policy", "tiny", "--draws", "2", "--selector", "first"]
+    assert main([*arguments, "--out", str(tmp_path / "run"), "--plots", str(tmp_path / "plots")]) == 2
+    assert "lockedroom[report]" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,23 @@ def test_a_proxy_is_paid_while_the_strict_accuracy_falls(tmp_path: Path) -> None
     assert done.manifest.selection["selector"] == "proxy:permissive"
 
 
+def test_a_proxy_that_cannot_judge_is_counted_and_not_taken_for_a_zero(tmp_path: Path) -> None:
+    (tmp_path / "proxy.py").write_text("def score(example, completion):\n    raise ValueError('no')\n")
+    done = selected(tmp_path, four_draws(tmp_path), f"proxy:{tmp_path / 'proxy.py'}:score")
+    assert done.selection.at_n[-1].told is None
+    assert any("the proxy could not judge 20 draws" in note for note in done.selection.notes)
+    assert "was not judged again" in verify(done.path).not_checked[0]
+
+
+def test_a_run_in_which_nothing_could_be_judged_has_no_accuracy(tmp_path: Path) -> None:
+    (tmp_path / "scorer.py").write_text("def score(example, completion):\n    raise ValueError('no')\n")
+    run = write_run(tmp_path, [[right(0), wrong(0)]], scorer=f"{tmp_path / 'scorer.py'}:score")
+    selection = selected(tmp_path, run, "best-of-n").selection
+    assert selection.pass_at_k is None
+    assert selection.at_n[-1].accuracy is None
+    assert selection.at_n[-1].unjudged == 1
+
+
 def test_another_scorer_may_measure(tmp_path: Path) -> None:
     run = write_run(tmp_path, [[hedge(i), wrong(i)] for i in range(4)], scorer="permissive")
     done = selected(tmp_path, run, "best-of-n", measure="final-int")

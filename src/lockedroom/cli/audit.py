@@ -22,6 +22,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("scorer", nargs="?", metavar="SCORER", help="final-int, permissive, or path/to/file.py:function")
     add("--from", dest="run_folder", metavar="RUN",
         help="instead: mine a run's own completions for suspicious passes and for losses to the format alone")  # fmt: skip
+    add("--kill-matrix", action="store_true",
+        help="instead: audit this audit, with generated mutants of final-int (--golden adds files; --json has every row)")  # fmt: skip
     add("--golden", nargs="+", default=[], metavar="FILE",
         help="completions that must score 1, for at least two answers (built-in scorers bring their own)")  # fmt: skip
     add("--dataset", metavar="FILE", help="examples for the best constant completion and the echo policy")
@@ -57,8 +59,10 @@ def run(args: argparse.Namespace) -> int:
     from lockedroom.errors import BadInput
     from lockedroom.loops.audit import AuditConfig, audit
 
-    if (args.scorer is None) == (args.run_folder is None):
-        raise BadInput("name what to audit: either a SCORER, or --from RUN")
+    if [args.scorer is not None, args.run_folder is not None, args.kill_matrix].count(True) != 1:
+        raise BadInput("name what to audit: one of SCORER, --from RUN, --kill-matrix")
+    if args.kill_matrix:
+        return _kill_matrix(args)
     if args.run_folder is not None:
         return _mine(args)
     config = AuditConfig(
@@ -85,11 +89,26 @@ def _mine(args: argparse.Namespace) -> int:
     if args.json:
         from lockedroom.cli.compare import print_json
 
-        print_json({"audit": str(done.path), "run": done.run, "scorer": done.scorer, "mined": done.mined, "finds": done.finds})
+        print_json(
+            {"audit": str(done.path), "run": done.run, "scorer": done.scorer, "mined": done.mined, "finds": done.finds}
+        )
     else:
         print(render_mined(done))
         print(f"audit folder: {done.path}")
     return int(done.suspicious > 0)
+
+
+def _kill_matrix(args: argparse.Namespace) -> int:
+    from lockedroom.loops.kill_matrix import make_matrix, render_matrix
+
+    matrix = make_matrix([Path(name) for name in args.golden], whole=args.json)
+    if args.json:
+        from lockedroom.cli.compare import print_json
+
+        print_json(matrix)
+    else:
+        print(render_matrix(matrix))
+    return int(bool(matrix.unexplained))
 
 
 def print_audited(done: Audited, args: argparse.Namespace) -> int:

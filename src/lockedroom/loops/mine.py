@@ -72,7 +72,10 @@ def render_mined(done: MinedRun) -> str:
         f"{mined.scored:,} scored attempts of {mined.examples:,} examples; {mined.failures:,} failures are in no share.", "",
         *_table("attempts", mined.split), "",
     ]  # fmt: skip
-    for title, shares in (("why paid completions are doubted", mined.doubts), ("where the answer stands in what was lost", mined.losses)):
+    for title, shares in (
+        ("why paid completions are doubted", mined.doubts),
+        ("where the answer stands in what was lost", mined.losses),
+    ):
         if shares:
             lines += [*_table(title, shares), ""]
     for find in done.finds:
@@ -86,7 +89,12 @@ def render_mined(done: MinedRun) -> str:
 
 def _table(title: str, shares: list[Share]) -> list[str]:
     rows = [
-        [one.what, f"{one.count:,}", f"{one.share:.4f}", f"[{one.interval.low:.4f}, {one.interval.high:.4f}]" if one.interval else "undefined"]
+        [
+            one.what,
+            f"{one.count:,}",
+            f"{one.share:.4f}",
+            f"[{one.interval.low:.4f}, {one.interval.high:.4f}]" if one.interval else "undefined",
+        ]
         for one in shares
     ]
     return text_table((title, "count", "share", "interval"), rows, numbers=(1, 2))

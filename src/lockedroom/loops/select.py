@@ -124,7 +124,7 @@ def _choose(
     spec = source.manifest.scorer if judges.measure is None else judges.measure.spec
     sums = SelectionSums(chosen.plan, draws, chosen.parse)
     tally = Tally(draws=1, codes={}, failures={}, passes={}, graded_passes={})
-    with _growing(run, source.prefix, judges) as (pool_file, proxy_file, choices_file):
+    with _growing(run, source, judges) as (pool_file, proxy_file, choices_file):
         for examples, records, told in _judged(source, judges):
             pools = [
                 make_pool(example, records[i : i + draws], told[i : i + draws])
@@ -134,7 +134,8 @@ def _choose(
             for pool, row in zip(pools, picks, strict=True):
                 sums.add(pool, row)
             choices_file.append(encode_lines(picks), len(picks))
-            pool_file.append(encode_lines(records), len(records))
+            if pool_file is not None:
+                pool_file.append(encode_lines(records), len(records))
             if proxy_file is not None:
                 said = [Record(one.id, one.draw, None, result) for one, result in zip(records, told, strict=True)]
                 proxy_file.append(encode_lines(said), len(said))
@@ -184,20 +185,23 @@ def _confirm_plan(chosen: Chosen, sums: SelectionSums) -> Chosen:
 
 @contextlib.contextmanager
 def _growing(
-    run: RunFolder, prefix: str, judges: Judges
-) -> Iterator[tuple[GrowingFile, GrowingFile | None, GrowingFile]]:
+    run: RunFolder, source: Source, judges: Judges
+) -> Iterator[tuple[GrowingFile | None, GrowingFile | None, GrowingFile]]:
+    """Open the files of a pool; verdicts that stand are copied as they are, and the pool is then None."""
     with writing(run.path):
-        pool, choices = GrowingFile(run.path / f"{prefix}{POOL}", 0), GrowingFile(run.path / f"{prefix}{CHOICES}", 0)
-        proxy = None if judges.proxy is None else GrowingFile(run.path / f"{prefix}{PROXY_RESULTS}", 0)
+        choices = GrowingFile(run.path / f"{source.prefix}{CHOICES}", 0)
+        pool = None if judges.measure is None else GrowingFile(run.path / f"{source.prefix}{POOL}", 0)
+        proxy = None if judges.proxy is None else GrowingFile(run.path / f"{source.prefix}{PROXY_RESULTS}", 0)
+        if pool is None:
+            shutil.copyfile(source.path / RECORDS, run.path / f"{source.prefix}{POOL}")
+    files = [file for file in (pool, proxy, choices) if file is not None]
     try:
         yield pool, proxy, choices
-        for file in (pool, proxy, choices):
-            if file is not None:
-                file.close()
+        for file in files:
+            file.close()
     finally:
-        for file in (pool, proxy, choices):
-            if file is not None:
-                file.abandon()
+        for file in files:
+            file.abandon()
 
 
 def _names(source: Source, judges: Judges) -> list[str]:

@@ -6,7 +6,6 @@ scorer's. Every figure is drawn from `selection.json` alone.
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,8 +25,10 @@ BLUE, GREY, RED = "#1f5a94", "#777777", "#b3331f"
 
 def require_matplotlib() -> None:
     """Raises MissingExtra before anything is spent, when the figures could not be drawn."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise MissingExtra("drawing plots", "report")
+    try:
+        import matplotlib  # noqa: F401  (whether it is there)
+    except ModuleNotFoundError:
+        raise MissingExtra("drawing plots", "report") from None
 
 
 def write_plots(selection: Selection, folder: Path) -> list[Path]:

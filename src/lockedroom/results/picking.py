@@ -14,7 +14,7 @@ import msgspec
 from lockedroom.errors import BadInput
 from lockedroom.protocols import JudgedSelector, Selector
 from lockedroom.records import Completion, Example, Failure, Record, Score
-from lockedroom.results.selectors import MajorityVote, Parse, Valued, most_voted, ranks
+from lockedroom.results.selectors import MajorityVote, Parse, Valued, most_voted, ranks_within, tie_places
 from lockedroom.stats.pass_at_k import UnequalDraws
 from lockedroom.visible import visible
 
@@ -75,7 +75,7 @@ def make_pool(example: Example, records: Sequence[Record], told: Sequence[Score 
     held = [i for i, record in enumerate(records) if record.completion is not None]
     completions = [record.completion for record in records if record.completion is not None]
     order = [0] * len(records)
-    for i, place in zip(held, ranks([None] * len(held), completions), strict=True):
+    for i, place in zip(held, tie_places(completions), strict=True):
         order[i] = place
     return Pool(example, records, told, held, order)
 
@@ -121,7 +121,8 @@ def _picker(selector: Selector | JudgedSelector, pool: Pool) -> Callable[[Sequen
     held = pool.held
     results = [pool.told[i] for i in held] if isinstance(selector, JudgedSelector) else ()
     completions = pool.completions()
-    places = dict(zip(held, ranks(selector.values(asked, completions, results), completions), strict=True))
+    values = selector.values(asked, completions, results)
+    places = dict(zip(held, ranks_within(values, [pool.order[i] for i in held]), strict=True))
     return lambda here: min(here, key=places.__getitem__)
 
 

@@ -97,7 +97,7 @@ class Confirmed(msgspec.Struct, frozen=True):
 
     n: int
     candidates: int
-    measured: float
+    measured: float | None
     expected_inflation: float | None
     fresh: RunEstimate | None
     fresh_draws: int
@@ -199,7 +199,7 @@ def confirm(sums: SelectionSums, fresh: SelectionSums) -> Confirmed:
     return Confirmed(
         n=sums.plan.ns[at],
         candidates=len(sums.plan.ns),
-        measured=measured.mean if measured is not None else 0.0,
+        measured=None if measured is None else measured.mean,
         expected_inflation=inflation,
         fresh=again,
         fresh_draws=fresh.draws,
@@ -339,6 +339,10 @@ def _notes(sums: SelectionSums, curve: Curve | None) -> list[str]:
         notes.append(
             f"{sums.failed:,} of {sums.examples * sums.draws:,} draws could not be judged: they are in no estimate; a "
             "selector that sees verdicts takes one only where nothing else was judged"
+        )
+    if sums.proxy_failed:
+        notes.append(
+            f"the proxy could not judge {sums.proxy_failed:,} draws: it takes one only where it judged nothing else"
         )
     if curve is not None and curve.unequal_draws is not None:
         notes.append(

@@ -42,7 +42,7 @@ def _at_n(selection: Selection) -> list[str]:
         ))  # fmt: skip
     proxy = plan.selector.startswith("proxy:")
     header = ("n", "groups", "accuracy", f"{plan.confidence:.0%} interval", "ceiling", "maj@n",
-              f"reward by {plan.selector.removeprefix('proxy:')}" if proxy else "", "predicted")  # fmt: skip
+              "proxy's reward" if proxy else "", "predicted")  # fmt: skip
     if not proxy:
         rows = [(*row[:6], "", row[7]) for row in rows]
     return text_table(header, rows, numbers=(0, 1, 2, 4, 5, 6, 7))
@@ -53,7 +53,8 @@ def _costs(selection: Selection) -> list[str]:
     for one in selection.at_n:
         rows.append((
             str(one.n), _number(one.tokens, 1), f"{one.stopped:.3f}", f"{one.stopped_law:.3f}",
-            f"{1 - one.stopped / one.n:.1%}", _number(one.tokens_stopped, 1), "" if one.n == 1 else _number(one.tokens_per_solved, 1), _kl(one),
+            f"{1 - one.stopped / one.n:.1%}", _number(one.tokens_stopped, 1),
+            "" if one.n == 1 else _number(one.tokens_per_solved, 1, "unknown" if one.tokens is None else "no gain"), _kl(one),
         ))  # fmt: skip
     header = ("n", "tokens", "draws if stopped", "by the law", "saved", "tokens if stopped", "tokens / further solved",
               "KL (nats)")  # fmt: skip
@@ -127,7 +128,7 @@ def _confirmed(found: Confirmed) -> str:
     if found.drop_interval is not None:
         drop += f" [{found.drop_interval.low:.4f}, {found.drop_interval.high:.4f}]"
     return (
-        f"- Confirmed: n = {found.n} looked best of {found.candidates}, with {found.measured:.4f} (expected inflation of a "
+        f"- Confirmed: n = {found.n} looked best of {found.candidates}, with {_number(found.measured, 4)} (expected inflation of a "
         f"winner: {inflation}). On {found.fresh_draws} fresh draws: {_value(found.fresh)} {_interval(found.fresh)}{drop}."
     )
 
@@ -153,5 +154,5 @@ def _band(interval: Interval | None) -> str:
     return "no spread" if interval is None else f"[{interval.low:.4f}, {interval.high:.4f}]"
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "none" if value is None else f"{value:.{digits}f}"
+def _number(value: float | None, digits: int, otherwise: str = "unknown") -> str:
+    return otherwise if value is None else f"{value:.{digits}f}"

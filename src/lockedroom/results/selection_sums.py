@@ -53,6 +53,7 @@ class SelectionSums:
         self.told_passes: Counter[int] = Counter()  # how many of an example's draws the scorer that is followed passes
         self.examples = self.failed = self.texts = self.answers = self.unparsed = 0
         self.tokens_known = True
+        self.proxy_failed = 0  # draws that the proxy could not judge
         self.confusion: Counter[tuple[bool, bool]] = Counter()  # (a proxy passed it, the measuring scorer passed it)
         self.rescued: list[str] = []
         self.lost: list[str] = []
@@ -64,6 +65,7 @@ class SelectionSums:
         told = flags
         if self.plan.selector.startswith(PROXY):
             told = bytes(passed(result) for result in pool.told)
+            self.proxy_failed += sum(not isinstance(pool.told[i], Score) for i in pool.held)
             self.confusion.update((bool(t), bool(f)) for t, f, s in zip(told, flags, scored, strict=True) if s)
         self.told_passes[told.count(1)] += 1
         tokens = self._token_sums(pool)

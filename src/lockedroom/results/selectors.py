@@ -15,6 +15,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -113,7 +114,7 @@ class MajorityVote(msgspec.Struct, frozen=True):
 
     def select(self, asked: Prompt, completions: Sequence[Completion]) -> int:  # noqa: ARG002  (the seam)
         here = range(len(completions))
-        return most_voted([self.parse(one.text) for one in completions], ranks([None for _ in here], completions), here)
+        return most_voted([self.parse(one.text) for one in completions], tie_places(completions), here)
 
 
 class WeightedVote(msgspec.Struct, frozen=True):
@@ -215,25 +216,36 @@ def best(values: Sequence[float | None], completions: Sequence[Completion]) -> i
 
 def ranks(values: Sequence[float | None], completions: Sequence[Completion]) -> list[int]:
     """Return the place of each completion, 0 for the best, by value and then by the tie-break; no two are alike."""
+    return ranks_within(values, tie_places(completions))
 
-    def order(i: int) -> tuple[float, float, int, str, int]:
-        one, value = completions[i], values[i]
-        return (
-            math.inf if value is None else -value,
-            math.inf if one.logprob is None else -one.logprob,
-            len(one.text),
-            one.text,
-            i,
-        )
 
-    places = [0] * len(completions)
-    for place, i in enumerate(sorted(range(len(completions)), key=order)):
+def ranks_within(values: Sequence[float | None], ties: Sequence[int]) -> list[int]:
+    """Return `ranks` where the places by the tie-break alone are known."""
+    return _places([(math.inf if value is None else -value, tie) for value, tie in zip(values, ties, strict=True)])
+
+
+def tie_places(completions: Sequence[Completion]) -> list[int]:
+    """Return the place of each completion by the tie-break alone."""
+    return _places([
+        (math.inf if one.logprob is None else -one.logprob, len(one.text), one.text) for one in completions
+    ])  # fmt: skip
+
+
+def _places(keys: Sequence[Any]) -> list[int]:
+    """Return the place of each key in ascending order, equals in the order given."""
+    places = [0] * len(keys)
+    for place, i in enumerate(sorted(range(len(keys)), key=keys.__getitem__)):
         places[i] = place
     return places
 
 
 def most_voted(answers: Sequence[str | None], places: Sequence[int], here: Sequence[int]) -> int:
     """Return which of the completions `here` is the first, by `places`, of those with a most frequent answer."""
+    if len(here) == 2:  # by far the most groups: two answers never outvote one another
+        one, other = here
+        if (answers[one] is None) != (answers[other] is None):
+            return other if answers[one] is None else one
+        return one if places[one] < places[other] else other
     parsed = [i for i in here if answers[i] is not None]
     distinct = len({answers[i] for i in parsed})
     if 1 < distinct < len(parsed):

@@ -89,7 +89,8 @@ class Known(msgspec.Struct, frozen=True):
         shapes = self.shapes.get(answer, frozenset())
         if _shape(completion) in shapes:
             return "crlf" if "\r" in completion else "padding"
-        return "punctuation" if completion.endswith(".") and _shape(completion[:-1]) in shapes else None
+        period = completion.endswith(".") and not completion[:-1].endswith((" ", "\n", "\t"))
+        return "punctuation" if period and _shape(completion[:-1]) in shapes else None
 
     def is_right(self, example: Example, completion: Any) -> bool:
         return isinstance(completion, str) and completion in self.right.get(

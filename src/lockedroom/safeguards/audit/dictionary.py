@@ -26,15 +26,17 @@ def mine(source: str) -> list[str]:
     except (SyntaxError, ValueError):
         return []
     found = dict.fromkeys(_constants(code))
-    found.update(dict.fromkeys(node.value for node in ast.walk(tree) if _is_text(node)))  # type: ignore[attr-defined, misc]  # checked by _is_text
+    found.update(dict.fromkeys(_literals(tree)))
     found.update(dict.fromkeys(_identifiers(tree)))
     texts = [text for text in found if 0 < len(text) <= LONGEST]
     runs = [run for text in texts for run in _literal_runs(text)]
     return sorted(dict.fromkeys([*texts, *runs]), key=lambda text: (len(text), text))[:MOST]
 
 
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+def _literals(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
 
 
 def _identifiers(tree: ast.AST) -> Iterator[str]:

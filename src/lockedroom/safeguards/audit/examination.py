@@ -14,7 +14,7 @@ import msgspec
 from lockedroom.records import Example, Failure, ScorerSpec
 from lockedroom.safeguards.audit import behaviour, constants, dictionary, endurance, search, stages
 from lockedroom.safeguards.audit.asking import PATIENCE, Asker, Clock, Question, Said, is_deadly
-from lockedroom.safeguards.audit.cases import Case, Golden, Kind, know
+from lockedroom.safeguards.audit.cases import Case, Golden, Kind, Reading, know
 from lockedroom.safeguards.audit.families import seed_of
 from lockedroom.safeguards.audit.goldens import choose_seeds, wrong_answer
 from lockedroom.safeguards.audit.report import (
@@ -43,6 +43,7 @@ MOST_FINDINGS = 120
 _AS_THEY_ARE = (What.UNSTABLE, What.REFUSES)
 _WHOLE = ("best_constant",)
 _WORST_FIRST = {what: i for i, what in enumerate(What)}
+_READINGS: dict[Reading | None, int] = {read: i for i, read in enumerate((*Reading, None))}
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -199,8 +200,14 @@ def _report(exam: Examination, reasons: list[str], earned: constants.Constants |
 def _findings(exam: Examination) -> list[Finding]:
     golden_of = {golden.id: str(golden.completion) for golden in exam.goldens if golden.kind is Kind.CORRECT}
     groups = grouped(exam.ledger.hits, golden_of)
-    groups.sort(key=lambda group: (_WORST_FIRST[group[0].what], group[0].case.family))
-    findings = []
+    groups.sort(
+        key=lambda group: (
+            _WORST_FIRST[group[0].what],
+            _READINGS[hit_reading(group[0], golden_of)],
+            group[0].case.family,
+        )
+    )
+    findings: list[Finding] = []
     for group in groups[:MOST_FINDINGS]:
         smallest = _smallest(exam, group[0], golden_of)
         if smallest is None:

@@ -107,6 +107,7 @@ def unicode_digits(seed: Seed) -> Iterator[Variant]:
         whole = "".join(digits[int(c)] if c.isdecimal() else c for c in answer)
         yield attack, before + whole + after, (whole,)
         yield attack, f"{before}{answer}{digits[2]}{after}", (digits[2],)
+        yield f"{attack}, then text", f"{before}{answer}{digits[2]} x{after}", (digits[2],)
 
 
 def minus_look_alikes(seed: Seed) -> Iterator[Variant]:

@@ -111,4 +111,4 @@ def wrong_answer(golden: Golden, others: Sequence[Golden]) -> str:
     if slot is not None and slot.integer and len(slot.answer) < 400:
         return str(int(slot.answer) + 1)
     mine = answer_key(golden.expected_answer)
-    return next((key for key in map(lambda other: answer_key(other.expected_answer), others) if key != mine), "0")
+    return next((key for key in (answer_key(other.expected_answer) for other in others) if key != mine), "0")

@@ -60,7 +60,7 @@ class Probe:
             self.unusable = str(trouble)
         self.rules = rules_for(self.spec)
         self.shared: memoryview[int] = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
-        self.noise = tempfile.TemporaryFile()
+        self.noise = -1
         self.calling = False
         self.events: set[str] = set()
         self.ready_in = self.threads = 0
@@ -94,9 +94,10 @@ class Probe:
     def _enter(self) -> None:
         """Called once in every child: watch its descriptors and the interpreter's own events."""
         self.ready_in, self.threads = os.getpid(), threading.active_count()
-        self.noise = tempfile.TemporaryFile()
+        with tempfile.TemporaryFile() as file:
+            self.noise = os.dup(file.fileno())
         for descriptor in (1, 2):
-            os.dup2(self.noise.fileno(), descriptor)
+            os.dup2(self.noise, descriptor)
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -176,9 +177,9 @@ class Probe:
                 stream.flush()
             except (AttributeError, ValueError, OSError):
                 return True  # the scorer has closed or replaced it
-        if isinstance(sys.stdout, io.TextIOWrapper) and os.lseek(self.noise.fileno(), 0, os.SEEK_END):
-            os.ftruncate(self.noise.fileno(), 0)
-            os.lseek(self.noise.fileno(), 0, os.SEEK_SET)
+        if isinstance(sys.stdout, io.TextIOWrapper) and os.lseek(self.noise, 0, os.SEEK_END):
+            os.ftruncate(self.noise, 0)
+            os.lseek(self.noise, 0, os.SEEK_SET)
             return True
         return not isinstance(sys.stdout, io.TextIOWrapper)
 

@@ -1,0 +1,80 @@
+"""Every bad habit is a finding, and nothing hangs."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from examining import HOSTILE, examination
+
+from lockedroom.safeguards.audit import behaviour, stages
+from lockedroom.safeguards.audit.examination import Examination, examine
+from lockedroom.safeguards.audit.families import sweep
+from lockedroom.safeguards.audit.report import EXIT_CODES, What
+
+
+def troubles(exam: Examination) -> set[tuple[What, str]]:
+    return {(hit.what, hit.case.attack) for hit in exam.ledger.hits}
+
+
+@pytest.mark.parametrize(
+    ("function", "what"),
+    [
+        ("hangs", What.HANGS), ("sleeps", What.HANGS), ("exits", What.RAISES), ("exits_at_once", What.DIES), ("raises_base", What.RAISES),
+        ("raises_interrupt", What.RAISES), ("recurses", What.RAISES), ("allocates", What.DIES), ("rewards_nan", What.INVALID),
+        ("rewards_text", What.INVALID), ("rewards_none", What.INVALID), ("rewards_bool", What.INVALID),
+    ],
+)  # fmt: skip
+def test_a_scorer_that_does_not_answer_is_found_out(function: str, what: What) -> None:
+    with examination(function, HOSTILE, timeout_s=0.3) as exam:
+        assert not stages.baseline(exam)
+        stages.enter(exam, list(sweep(exam.seeds, "hedging")))
+        assert {hit.what for hit in exam.ledger.hits} == {what}
+
+
+@pytest.mark.parametrize(
+    ("function", "what", "how"),
+    [
+        ("prints", What.IMPURE, "writes to stdout or stderr"),
+        ("changes_arguments", What.IMPURE, "changes its arguments"),
+        ("opens_a_file", What.IMPURE, "opens files"),
+        ("evaluates", What.IMPURE, "evaluates code"),
+        ("drifts", What.UNSTABLE, "after thousands of calls"),
+        ("depends_on_the_hash_seed", What.UNSTABLE, "under another hash seed, locale and time zone"),
+        ("needs_the_main_thread", What.UNSTABLE, "in a thread that is not the main one"),
+    ],
+)
+def test_a_scorer_that_does_more_than_answer_is_found_out(function: str, what: What, how: str) -> None:
+    with examination(function, HOSTILE) as exam:
+        assert not stages.baseline(exam)
+        behaviour.behave(exam)
+        assert (what, how) in troubles(exam)
+
+
+def test_a_cache_keyed_on_the_text_alone_is_found_out() -> None:
+    with examination("caches_the_text_alone", HOSTILE) as exam:
+        stages.baseline(exam)
+        stages.cross(exam)
+        assert any(hit.case.family == "cross_answer" and hit.what is What.PAYS for hit in exam.ledger.hits)
+
+
+def test_a_trigger_word_in_the_source_is_found_out() -> None:
+    with examination("has_a_trigger_word", HOSTILE) as exam:
+        stages.mined(exam)
+        assert any(hit.case.marks == ("xyzzy-open",) for hit in exam.ledger.hits)
+
+
+def test_a_strict_scorer_in_the_same_file_has_no_trouble() -> None:
+    with examination("strict", HOSTILE) as exam:
+        assert not stages.baseline(exam)
+        behaviour.behave(exam)
+        assert not troubles(exam)
+
+
+def test_an_audit_of_a_hanging_scorer_ends_within_its_budget_and_is_not_green() -> None:
+    began = time.monotonic()
+    with examination("hangs", HOSTILE, timeout_s=0.5, budget_s=5.0) as exam:
+        report = examine(exam.asker, exam.fresh, exam.plan)
+    assert time.monotonic() - began < 9
+    assert EXIT_CODES[report.verdict] == 1
+    assert report.findings
