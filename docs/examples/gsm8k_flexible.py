@@ -8,4 +8,4 @@ _NUMBER = re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)")
 def score(example, completion):
     found = [first or second for first, second in _NUMBER.findall(completion)]
     seen = found[-1].replace(",", "").replace("$", "").rstrip(".") if found else None
-    return {"reward": float(seen == str(example.expected_answer)), "details": {"parsed": seen}}
+    return {"reward": float(seen == str(example.expected_answer)), "details": {"parsed": seen and seen[:80]}}

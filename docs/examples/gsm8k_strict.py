@@ -8,4 +8,4 @@ _MARKED = re.compile(r"#### (\-?[0-9\.\,]+)")
 def score(example, completion):
     found = _MARKED.search(completion)
     seen = None if found is None else found[1].strip().replace(",", "")
-    return {"reward": float(seen == str(example.expected_answer)), "details": {"parsed": seen}}
+    return {"reward": float(seen == str(example.expected_answer)), "details": {"parsed": seen and seen[:80]}}

@@ -164,4 +164,4 @@ def _as_ascii_digit(character: str) -> str:
 def _shape(text: str) -> str:
     """Return a text without what careful people disagree about: runs of ASCII white space, and a BOM at the start."""
     text = text.replace("\r\n", "\n").rstrip("\r").removeprefix("\ufeff")
-    return re.sub(r"(?<=[:#=]) ", "", re.sub(r"[ \t\n]+", " ", text).strip(" "))
+    return re.sub(r"(?<=[:#={(\[]) | (?=[})\]])", "", re.sub(r"[ \t\n]+", " ", text).strip(" "))

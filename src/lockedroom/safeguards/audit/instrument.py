@@ -100,10 +100,9 @@ class Probe:
             os.dup2(self.noise, descriptor)
         sys.addaudithook(self._hear)
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _hear(self, event: str, _arguments: tuple[Any, ...]) -> None:
         if self.calling and event in _IMPURE:
-            detail = f" ({arguments[0]})" if event == "import" else ""
-            self.events.add(_IMPURE[event] + detail)
+            self.events.add(_IMPURE[event])
 
     def _plain(self, example: Example, completion: Any) -> Any:
         snapshot = None if _is_scalar(example) else copy.deepcopy(example)

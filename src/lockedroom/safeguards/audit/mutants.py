@@ -171,10 +171,15 @@ def _changes(node: ast.AST, where: str) -> Iterator[tuple[str, Callable[[], None
     elif isinstance(node, ast.Attribute):
         for other_name in _METHODS.get(node.attr, ()):
             yield from _set(node, "attr", other_name)
-    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+    elif isinstance(node, ast.Constant):
+        yield from _constants(node, where)
+
+
+def _constants(node: ast.Constant, where: str) -> Iterator[tuple[str, Callable[[], None]]]:
+    if isinstance(node.value, str):
         for changed in _texts(node.value, where):
             yield from _set(node, "value", changed)
-    elif isinstance(node, ast.Constant) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
+    elif isinstance(node.value, (int, float)) and not isinstance(node.value, bool):
         for number in (node.value + 1, node.value - 1):
             yield from _set(node, "value", number)
 
