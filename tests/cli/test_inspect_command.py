@@ -162,3 +162,28 @@ def test_records_that_do_not_line_up_say_to_verify(
     (copy / "records.jsonl").write_bytes(b"".join(lines[1:]))
     assert main(["inspect", str(copy)]) == 2
     assert "do not line up; run lockedroom verify" in capsys.readouterr().err
+
+
+def test_rates_list_examples_the_lowest_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = tmp_path / "d.jsonl"
+    dataset.write_text("".join(f'{{"id": "e{i}", "prompt": "p{i}", "expected_answer": {i}}}\n' for i in range(3)))
+    samples = tmp_path / "c.jsonl"
+    samples.write_text(
+        '{"id": "e0", "samples": ["Final: 0", "Final: 0"]}\n'
+        '{"id": "e1", "samples": ["Final: 9", "Final: 9"]}\n'
+        '{"id": "e2", "samples": ["Final: 2", "x"]}\n'
+    )
+    run = tmp_path / "run"
+    assert main(["evaluate", "--dataset", str(dataset), "--completions", str(samples), "--out", str(run)]) == 0
+    assert "correct: 0: 1 · 1: 1 · 2: 1." in capsys.readouterr().out
+
+    assert main(["inspect", str(run), "--rates", "--show", "2"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.index("e1") < shown.index("e2")
+    assert "e0" not in shown
+
+    assert main(["inspect", str(run), "--rates", "--json"]) == 0
+    rates = [json.loads(line)["pass_rate"] for line in capsys.readouterr().out.splitlines()]
+    assert rates == [1.0, 0.0, 0.5]
+
+    assert main(["inspect", str(run), "--rates", "--failures"]) == 2

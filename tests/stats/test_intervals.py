@@ -14,6 +14,7 @@ from lockedroom.errors import BadInput
 from lockedroom.stats.intervals import (
     clopper_pearson,
     holm_wilson,
+    holm_wilson_effective,
     mean_t_interval,
     normal_quantile,
     t_quantile,
@@ -188,3 +189,29 @@ def test_wilson_and_large_sample_t_load_neither_numpy_nor_scipy() -> None:
 
 def test_two_sided_z_at_95_percent() -> None:
     assert two_sided_z(0.95) == pytest.approx(1.959963984540054, rel=1e-15)
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=6), st.sampled_from([0.9, 0.95, 0.99]))
+def test_with_equal_sizes_the_effective_holm_interval_is_the_plain_one(counts: list[int], confidence: float) -> None:
+    n = max(sum(counts), 1)
+
+    plain = holm_wilson(counts, n, confidence)
+    effective = holm_wilson_effective([count / n for count in counts], [float(n)] * len(counts), confidence)
+
+    for one, other in zip(plain, effective, strict=True):
+        assert other.low == pytest.approx(one.low, abs=1e-9)
+        assert other.high == pytest.approx(one.high, abs=1e-9)
+
+
+def test_effective_holm_intervals_do_not_depend_on_the_order_of_the_rows() -> None:
+    shares, sizes = [0.2, 0.2, 0.5, 0.1], [40.0, 12.5, 100.0, 7.0]
+
+    forward = holm_wilson_effective(shares, sizes)
+    backward = holm_wilson_effective(shares[::-1], sizes[::-1])
+
+    assert [(one.low, one.high) for one in forward] == [(one.low, one.high) for one in backward[::-1]]
+
+
+def test_fewer_effective_attempts_give_a_wider_interval() -> None:
+    narrow, wide = (holm_wilson_effective([0.3, 0.7], [size, size])[0] for size in (200.0, 50.0))
+    assert wide.low < narrow.low < 0.3 < narrow.high < wide.high

@@ -29,6 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--full", action="store_true", help=f"do not cut completions after {LONGEST_SHOWN:,} characters"
     )
+    parser.add_argument("--rates", action="store_true", help="the examples by pass rate instead, the lowest first")
     parser.add_argument("--json", action="store_true", help="print examples and records as JSON lines")
     parser.set_defaults(run=run)
 
@@ -43,6 +44,10 @@ def run(args: argparse.Namespace) -> int:
     wanted = Wanted(args.code, args.failures, tuple(args.id or ()))
     if args.show is not None and args.show < 1:
         raise BadInput(f"--show {args.show}: must be at least 1")
+    if args.rates:
+        if wanted != Wanted():
+            raise BadInput("--rates lists whole examples; leave out --code, --failures and --id")
+        return _print_rates(Path(args.path), args.show or 10, as_json=args.json)
     found = find_records(Path(args.path), wanted, args.show)
     if args.json:
         rows = [{"example": example, "record": record} for example, record in found]
@@ -52,6 +57,34 @@ def run(args: argparse.Namespace) -> int:
         print("nothing to show: no record of this run is what was asked for")
     for example, record in found:
         print(describe(example, record, None if args.full else LONGEST_SHOWN))
+    return 0
+
+
+def _print_rates(run: Path, show: int, *, as_json: bool) -> int:
+    import heapq
+
+    from lockedroom.jsonl import encode_lines
+    from lockedroom.results.inspection import ExampleRate, example_rates
+    from lockedroom.results.text_table import text_table
+    from lockedroom.visible import ascii_json, visible
+
+    def lowest_first(rate: ExampleRate) -> tuple[float, str]:
+        return (-1.0 if rate.pass_rate is None else rate.pass_rate, rate.id)
+
+    if as_json:
+        for rate in example_rates(run):
+            print(ascii_json(encode_lines([rate])), end="")
+        return 0
+    rows = [
+        (
+            visible(rate.id, 40),
+            "could not be judged" if rate.pass_rate is None else f"{rate.pass_rate:.3f}",
+            f"{rate.correct} of {rate.scored}",
+            visible(rate.prompt, 80),
+        )
+        for rate in heapq.nsmallest(show, example_rates(run), key=lowest_first)
+    ]
+    print("\n".join(text_table(("example", "pass rate", "correct draws", "prompt"), rows, numbers=(1, 2))))
     return 0
 
 

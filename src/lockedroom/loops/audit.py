@@ -71,7 +71,7 @@ def audit(config: AuditConfig, out: Path, *, command: Sequence[str] = ()) -> Aud
     except BadInput as error:
         raise BadInput(f"could not audit {config.scorer}: {error}") from None
     report = msgspec.structs.replace(report, seconds=round(time.monotonic() - began, 3))
-    inputs = {name: measure_file(file).sha256 for name in config.golden for file in _files(Path(name))}
+    inputs = {str(file): measure_file(file).sha256 for name in config.golden for file in _files(Path(name))}
     manifest = {
         "kind": "audit",
         "subject": {

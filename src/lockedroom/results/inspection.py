@@ -11,7 +11,7 @@ import msgspec
 
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import read_batches
-from lockedroom.records import Example, Record, Score
+from lockedroom.records import Example, Outcome, Record, Score
 from lockedroom.results.run_folder import EXAMPLES, RECORDS, SUMMARY_JSON
 from lockedroom.results.summary import Summary
 from lockedroom.safeguards.manifest import read_manifest
@@ -46,6 +46,28 @@ def read_pairs(run: Path, draws: int) -> Iterator[tuple[Example, Record]]:
                 if record.id != example.id:
                     raise BadInput(f"{run}: records and examples do not line up; run lockedroom verify {run}")
                 yield example, record
+
+
+class ExampleRate(msgspec.Struct, frozen=True):
+    """One example's pass rate over its judged draws; None when none of them could be judged."""
+
+    id: str
+    prompt: str
+    scored: int
+    correct: int
+    pass_rate: float | None
+
+
+def example_rates(run: Path) -> Iterator[ExampleRate]:
+    """Yield the pass rate of every example of a finished run, in dataset order."""
+    draws = read_summary(run).draws
+    pairs = read_pairs(run, draws)
+    while group := list(itertools.islice(pairs, draws)):
+        outcomes = [record.result.details.outcome for _, record in group if isinstance(record.result, Score)]
+        correct = outcomes.count(Outcome.CORRECT)
+        example = group[0][0]
+        rate = correct / len(outcomes) if outcomes else None
+        yield ExampleRate(example.id, example.prompt, len(outcomes), correct, rate)
 
 
 def find_records(run: Path, wanted: Wanted, show: int | None = None) -> list[tuple[Example, Record]]:

@@ -10,6 +10,9 @@ from lockedroom.results.text_table import text_table
 from lockedroom.safeguards.manifest import Manifest
 from lockedroom.visible import visible
 
+# Up to so many draws the distribution of per-example pass rates is printed in full.
+LISTED_DRAWS = 10
+
 
 def render_summary(summary: Summary, manifest: Manifest) -> str:
     """Return the summary of a run as Markdown that also reads well unrendered."""
@@ -78,6 +81,8 @@ def _remarks(summary: Summary) -> list[str]:
             f"- Variance of the reward: {summary.variance.within:.4f} within examples (over draws), "
             f"{round(summary.variance.between, 4) + 0.0:.4f} between examples."
         )
+    if summary.draws > 1:
+        lines.append(_pass_rates(summary))
     three = summary.with_failures
     if three is None:
         lines.append(f"- Failures: none, all {summary.attempts:,} attempts were judged.")
@@ -96,6 +101,18 @@ def _remarks(summary: Summary) -> list[str]:
     lines.append(_truncation(summary))
     lines.extend(f"- Note: {note}." for note in summary.notes)
     return lines
+
+
+def _pass_rates(summary: Summary) -> str:
+    full = {rate.correct: rate.examples for rate in summary.pass_rates if rate.scored == summary.draws}
+    partly = sum(rate.examples for rate in summary.pass_rates if rate.scored < summary.draws)
+    if summary.draws <= LISTED_DRAWS:
+        shown = " · ".join(f"{correct}: {full.get(correct, 0):,}" for correct in range(summary.draws + 1))
+    else:
+        some = sum(examples for correct, examples in full.items() if 0 < correct < summary.draws)
+        shown = f"none: {full.get(0, 0):,} · some: {some:,} · all: {full.get(summary.draws, 0):,}"
+    rest = f" ({partly:,} more have draws that could not be judged)" if partly else ""
+    return f"- Examples by how many of their {summary.draws} draws are correct: {shown}{rest}."
 
 
 def _truncation(summary: Summary) -> str:

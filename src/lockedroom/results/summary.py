@@ -63,6 +63,14 @@ class FailureCount(msgspec.Struct, frozen=True):
     shown: list[tuple[str, int]]
 
 
+class RateCount(msgspec.Struct, frozen=True):
+    """How many examples had `correct` of their `scored` draws correct: the distribution of per-example pass rates."""
+
+    scored: int
+    correct: int
+    examples: int
+
+
 class Summary(msgspec.Struct, frozen=True):
     format: str
     confidence: float
@@ -76,6 +84,7 @@ class Summary(msgspec.Struct, frozen=True):
     mean_reward: Estimate | None
     with_failures: WithFailures | None
     variance: Variance | None
+    pass_rates: list[RateCount]
     finish_reason_known: int
     truncated: int
     codes: list[CodeCount]
@@ -106,6 +115,11 @@ def summarise(tally: Tally, spec: ScorerSpec, confidence: float = 0.95) -> Summa
         mean_reward=_estimate(mean_reward if tally.graded_passes else pass_rate),
         with_failures=with_failures(rewards, reward_range=spec.reward_range) if scored < attempts else None,
         variance=_variance(mean_reward),
+        pass_rates=[
+            RateCount(scored, correct, examples)
+            for scored, row in sorted(tally.passes.items())
+            for correct, examples in sorted(row.items())
+        ],
         finish_reason_known=tally.finish_known,
         truncated=tally.truncated,
         codes=_code_counts(tally, scored, confidence),

@@ -7,8 +7,8 @@ import time
 import pytest
 from examining import SUBJECTS, examination
 
-from lockedroom.safeguards.audit.cases import Reading
-from lockedroom.safeguards.audit.examination import Report, examine
+from lockedroom.safeguards.audit.cases import Case, Reading
+from lockedroom.safeguards.audit.examination import Report, examine, report_of
 from lockedroom.safeguards.audit.report import Finding, Verdict, What
 
 BUDGET_S = 30.0
@@ -101,6 +101,12 @@ def test_a_scorer_slower_than_the_budget_could_not_be_audited() -> None:
     report = audited("slow", budget_s=20.0)
     assert report.verdict is Verdict.NOT_AUDITED
     assert "give a --budget of at least" in report.reasons[0]
+
+
+def test_questions_that_were_given_up_are_never_green() -> None:
+    with examination("correct") as exam:
+        exam.ledger.exploit(Case(family="hedging", attack="or", example=exam.seeds[0].example, completion="x"), None)
+        assert report_of(exam, [], None).verdict is Verdict.NOT_AUDITED
 
 
 def test_the_subjects_are_where_the_tests_think() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
-from examining import goldens
+from examining import SUBJECTS, goldens
 
-from lockedroom.safeguards.audit.asking import Clock, InProcess, Question
+from lockedroom.safeguards.audit.asking import Clock, InProcess, Isolated, Question
 from lockedroom.safeguards.audit.cases import know
 from lockedroom.safeguards.audit.dictionary import mine
 from lockedroom.safeguards.audit.families import FAMILIES, OTHER_FAMILIES, seed_of, sweep
@@ -64,6 +64,17 @@ def test_in_process_at_least_fifty_thousand_probes_are_judged_a_second() -> None
         InProcess(scorer).ask(questions, Clock(60))
         rates.append(len(questions) / (time.perf_counter() - began))
     assert max(rates) > 50_000
+
+
+def test_isolated_at_least_ten_thousand_probes_are_judged_a_second() -> None:
+    questions = [Question(case.example, case.completion) for family in FAMILIES for case in sweep(SEEDS, family)] * 4
+    with Isolated(f"{SUBJECTS}:correct") as asker:
+        rates = []
+        for _ in range(3):
+            began = time.perf_counter()
+            asker.ask(questions, Clock(60))
+            rates.append(len(questions) / (time.perf_counter() - began))
+    assert max(rates) > 10_000
 
 
 def test_constants_are_mined_with_expressions_folded_and_regexes_taken_apart() -> None:

@@ -81,6 +81,7 @@ def _compare(
     exam: Examination, cases: Sequence[Case], before: Sequence[Said | None], after: Sequence[Said | None], how: str
 ) -> None:
     for case, one, other in zip(cases, before, after, strict=True):
+        exam.ledger.unasked += one is None or other is None
         if one is None or other is None or is_deadly(one) or is_deadly(other):
             continue
         if verdict_line(one.result) != verdict_line(other.result):

@@ -117,10 +117,10 @@ def examine(asker: Asker, fresh: Callable[..., AbstractContextManager[Asker]], p
     began = time.monotonic()
     reasons = stages.baseline(exam)
     if reasons:
-        return _report(exam, [*reasons, _what_to_do(exam)], None)
+        return report_of(exam, [*reasons, _what_to_do(exam)], None)
     reasons = _fit(exam, time.monotonic() - began)
     if reasons:
-        return _report(exam, reasons, None)
+        return report_of(exam, reasons, None)
     earned: list[constants.Constants | None] = []
     for name, stage in (
         ("attack families", stages.attack),
@@ -134,7 +134,7 @@ def examine(asker: Asker, fresh: Callable[..., AbstractContextManager[Asker]], p
         ("property search", search.search),
     ):
         exam.run(name, stage)
-    return _report(exam, [], earned[0] if earned else None)
+    return report_of(exam, [], earned[0] if earned else None)
 
 
 def _fit(exam: Examination, baseline_seconds: float) -> list[str]:
@@ -163,7 +163,8 @@ def _what_to_do(exam: Examination) -> str:
     )
 
 
-def _report(exam: Examination, reasons: list[str], earned: constants.Constants | None) -> Report:
+def report_of(exam: Examination, reasons: list[str], earned: constants.Constants | None) -> Report:
+    """Make the findings of what the ledger holds, and the verdict. `reasons` given: there was no audit."""
     exam.clock = Clock(max(exam.plan.budget_s - exam.clock.spent(), exam.plan.budget_s * RESERVED / 2))
     findings = _findings(exam)
     if reasons:
@@ -174,6 +175,12 @@ def _report(exam: Examination, reasons: list[str], earned: constants.Constants |
         verdict = Verdict.NOT_AUDITED
         reasons = [
             f"the budget of {exam.plan.budget_s:g} s ended during: {', '.join(exam.incomplete)}; give a larger --budget"
+        ]
+    elif exam.ledger.unasked:
+        verdict = Verdict.NOT_AUDITED
+        reasons = [
+            f"{exam.ledger.unasked:,} questions were given up after calls that ran out of time and did not when repeated; audit again on a "
+            "quieter machine, or raise --scorer-timeout"
         ]
     else:
         verdict = Verdict.CLEAN

@@ -130,6 +130,7 @@ class Ledger:
         self.hits: list[Hit] = []
         self.contested: dict[tuple[str, str], list[Any]] = {}
         self.correct_judged = self.correct_paid = 0
+        self.unasked = 0  # questions that were given up or that no time was left for: no audit is green with any
         self.impure: Counter[str] = Counter()
 
     def pays(self, said: Said) -> bool:
@@ -142,11 +143,13 @@ class Ledger:
             return
         choice = case.contested or self.known.contested_as(case.example, case.completion, case.family, case.attack)
         if choice is not None:
+            self.unasked += said is None
             self._contested(choice, case, said)
             return
         tally = self.families.setdefault(case.family, Tally())
         if said is None:
             tally.not_asked += 1
+            self.unasked += 1
             return
         self.watch(case, said)
         if isinstance(said.result, Failure):
@@ -161,6 +164,7 @@ class Ledger:
     def correct(self, case: Case, said: Said | None) -> None:
         """Enter the verdict on a case that must be paid."""
         if said is None:
+            self.unasked += 1
             return
         self.watch(case, said)
         if isinstance(said.result, Failure):
