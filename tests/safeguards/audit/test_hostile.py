@@ -45,7 +45,7 @@ def test_a_scorer_that_does_not_answer_is_found_out(function: str, what: What) -
     ],
 )
 def test_a_scorer_that_does_more_than_answer_is_found_out(function: str, what: What, how: str) -> None:
-    with examination(function, HOSTILE) as exam:
+    with examination(function, HOSTILE, drift_calls=20_000 if function == "drifts" else 0) as exam:
         assert not stages.baseline(exam)
         behaviour.behave(exam)
         assert (what, how) in troubles(exam)

@@ -20,8 +20,7 @@ from lockedroom.scorer.identity import verdict_line
 if TYPE_CHECKING:
     from lockedroom.safeguards.audit.examination import Examination
 
-# Calls in one process over which verdicts may not drift, and the share of the remaining time that they may take.
-CALLS = 20_000
+# The share of the remaining time that the calls of the drift check may take.
 SHARE = 0.2
 _MOST_CASES = 80
 _METADATA = {"source": "audit", "tags": ["one", "two"], "nested": {"depth": [1, 2]}}
@@ -96,7 +95,7 @@ def _drift(exam: Examination, asker: Asker, cases: Sequence[Case], plain: Sequen
     order = random.Random(exam.seed)
     until = exam.clock.left() * (1 - SHARE)
     asked = 0
-    while asked < CALLS and exam.clock.left() > until:
+    while asked < exam.plan.drift_calls and exam.clock.left() > until:
         part = [order.choice(steady) for _ in range(256)]
         said = asker.ask([Question(case.example, case.completion) for case, _ in part], exam.clock)
         for (case, first), now in zip(part, said, strict=True):

@@ -47,7 +47,7 @@ _READINGS: dict[Reading | None, int] = {read: i for i, read in enumerate((*Readi
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What an audit is made with. `reference` lists every text that an example's scorer accepts, where that is known."""
+    """What an audit is made with. `drift_calls` in one process may not change a verdict; `reference` lists every text that an example's scorer accepts, where that is known."""
 
     goldens: list[Golden]
     dataset: list[Example]
@@ -57,6 +57,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     confidence: float = 0.95
     allowed: tuple[str, ...] = ()
+    drift_calls: int = 20_000
     reference: Callable[[Example], tuple[str, ...]] | None = None
 
 
