@@ -60,4 +60,5 @@ def test_a_broad_except_stands_only_where_a_persons_own_code_is_called() -> None
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name) and node.type.id == "Exception"
     }
-    assert broad == {"loops/attempt.py", "loops/own_selector.py"}
+    # a person's scorer, a person's selector, and scorers broken on purpose
+    assert broad == {"loops/attempt.py", "loops/own_selector.py", "safeguards/audit/mutants.py"}
