@@ -12,6 +12,8 @@ from lockedroom.records import Completion, Example, Failure, Sampling, Score
 if _typing.TYPE_CHECKING:
     from lockedroom.loops.configuration import EvaluateConfig
     from lockedroom.loops.evaluate import evaluate
+    from lockedroom.loops.select import select
+    from lockedroom.loops.select_opening import SelectConfig
     from lockedroom.results.compare import compare
 
 __all__ = [
@@ -21,14 +23,18 @@ __all__ = [
     "Failure",
     "Sampling",
     "Score",
+    "SelectConfig",
     "__version__",
     "compare",
     "evaluate",
+    "select",
 ]
 
 _LATER = {
     "EvaluateConfig": "lockedroom.loops.configuration",
+    "SelectConfig": "lockedroom.loops.select_opening",
     "evaluate": "lockedroom.loops.evaluate",
+    "select": "lockedroom.loops.select",
     "compare": "lockedroom.results.compare",
 }
 
