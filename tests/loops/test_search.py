@@ -107,7 +107,6 @@ def test_exact_pass_at_k_agrees_with_the_estimate(tmp_path: Path, pool: Path) ->
 
 
 def test_the_command_line_draws_selects_confirms_and_plots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("matplotlib")
     out, plots = tmp_path / "run", tmp_path / "plots"
     arguments = ["select", "--dataset", DEV, "--limit", "20", "--policy", "tiny", "--draws", "4", "--exact", "--n", "1,4",
                  "--selector", "proxy:permissive", "--confirm", "--plots", str(plots), "--out", str(out), "--json"]  # fmt: skip
@@ -123,7 +122,6 @@ def test_the_command_line_draws_selects_confirms_and_plots(tmp_path: Path, capsy
 
 
 def test_plots_are_the_same_bytes_for_the_same_numbers(tmp_path: Path, pool: Path) -> None:
-    pytest.importorskip("matplotlib")
     from lockedroom.report.plots import write_plots
 
     selection = select(SelectConfig(run=str(pool), selector="best-of-n", resamples=50), tmp_path / "bon").selection

@@ -15,7 +15,7 @@ from lockedroom.safeguards.audit.shrinking import shrink
 from lockedroom.scorer.builtin import find_builtin
 
 SEEDS = [seed_of(golden, str(golden.expected_answer + 1)) for golden in goldens()]
-# Of /work/shared/audit.md, point 2, and the golden exploits.
+# Every attack family that the audit has to sweep, and the golden exploits.
 REQUIRED = {
     "unicode_digits", "minus_look_alikes", "int_laxness", "whitespace", "line_breaks", "invisible_characters", "prefix_look_alikes",
     "literal_format", "anchoring", "hedging", "number_syntax", "numeric_comparison", "truncation_windows", "nul", "denial_of_service",
