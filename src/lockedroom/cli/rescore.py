@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lockedroom.cli.scorer_limits import add_scorer_limits
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
@@ -18,14 +20,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("runs", nargs="+", metavar="RUN", help="finished run folders")
     add("--scorer", required=True, metavar="NAME", help="final-int, permissive, or path/to/file.py:function")
     add("--out", required=True, metavar="FOLDER", help="the new run; of several, the folder that gets one by each name")
-    add(
-        "--scorer-timeout",
-        type=float,
-        default=5.0,
-        metavar="SECONDS",
-        help="for one call of your own scorer (default 5)",
-    )
-    add("--scorer-memory", type=int, default=512, metavar="MB", help="that your own scorer may allocate (default 512)")
+    add_scorer_limits(parser)
     add("--json", action="store_true", help="print the summaries as JSON")
     parser.set_defaults(run=run)
 

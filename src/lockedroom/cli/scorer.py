@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lockedroom.cli.scorer_limits import add_scorer_limits
+
 if TYPE_CHECKING:
     from lockedroom.loops.scorer_checks import Change, Limits
     from lockedroom.records import Failure, Score
@@ -59,14 +61,7 @@ def _add_lock(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "--scorer-timeout",
-        type=float,
-        default=5.0,
-        metavar="SECONDS",
-        help="for one call of your own scorer (default 5)",
-    )
-    add("--scorer-memory", type=int, default=512, metavar="MB", help="that your own scorer may allocate (default 512)")
+    add_scorer_limits(parser)
     add("--json", action="store_true", help="print the result as JSON")
 
 
