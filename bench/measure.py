@@ -102,14 +102,20 @@ def rss(costs: Sequence[Cost]) -> float:
 
 
 def evaluate(
-    dataset: Path, completions: Path, *, scorer: str = "final-int", workers: int = 1, keep: Path | None = None
+    dataset: Path,
+    completions: Path,
+    *,
+    scorer: str = "final-int",
+    workers: int = 1,
+    keep: Path | None = None,
+    python: Path | str = sys.executable,
 ) -> Cost:
     """Cost of `lockedroom evaluate` into a new folder, which is removed again unless `keep` names it."""
     out = keep or DATA / "run"
     shutil.rmtree(out, ignore_errors=True)
     options = {"dataset": dataset, "completions": completions, "scorer": scorer, "workers": workers, "out": out}
     flags = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    cost = run([*LOCKEDROOM, "evaluate", *flags])
+    cost = run([str(python), "-m", "lockedroom", "evaluate", *flags])
     if keep is None:
         shutil.rmtree(out)
     return cost

@@ -19,7 +19,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-import transformers  # type: ignore[import-not-found]  # lives in the bench's own environment
+import transformers
 from torch import Tensor
 
 from lockedroom.dataset.load import read_examples
@@ -75,7 +75,8 @@ def transplant(policy: TinyPolicy) -> Any:
             name = name.replace(old, new)
         tensors[f"transformer.{name}"] = tensor
     tensors["lm_head.weight"] = tensors["transformer.wte.weight"]
-    peer = transformers.GPT2LMHeadModel(config).eval()
+    peer = transformers.GPT2LMHeadModel(config)
+    peer.train(False)
     peer.load_state_dict(tensors, strict=True)
     return peer
 
@@ -108,7 +109,7 @@ def measure(
     width = max(map(len, ids))
     padded_PT = torch.tensor([[END] * (width - len(row)) + list(row) for row in ids])  # on the left, as `generate` asks
     mask_PT = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in ids])
-    settings = transformers.GenerationConfig(
+    settings = transformers.GenerationConfig(  # type: ignore[no-untyped-call]  # its stubs are partial
         do_sample=True,
         temperature=1.0,
         top_k=0,

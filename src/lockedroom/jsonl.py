@@ -28,7 +28,7 @@ LONG_LINE = 400
 # Python refuses to convert longer decimal strings to int, because the conversion is quadratic.
 LONGEST_INT_DIGITS = 4300
 
-_AT_FIELD = re.compile(r"^(?P<what>.*?)(?: - at `\$(?:\[\d+\])?\.?(?P<field>.*)`)?$", re.DOTALL)
+_AT_FIELD = r"(?s)^(?P<what>.*?)(?: - at `\$(?:\[\d+\])?\.?(?P<field>.*)`)?$"  # compiled when a line is bad
 _encoder = msgspec.json.Encoder()
 
 
@@ -205,7 +205,7 @@ def decode_line(path: Path, line: int, raw: bytes, decoder: msgspec.json.Decoder
 
 def reword(message: str) -> str:
     """Put a msgspec validation message as `field: what was found; what to do`, in words a person uses."""
-    found = _AT_FIELD.match(message)
+    found = re.match(_AT_FIELD, message)
     if found is None:  # the pattern matches every string
         return message
     what, field = found["what"], found["field"]

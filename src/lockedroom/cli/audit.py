@@ -16,12 +16,24 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "audit",
         help="what a scorer really pays for: attacks, purity, determinism, denial of service",
         description="Attacks a scorer in its own format, starting from golden completions, and writes what it found. Exit 0: no "
-        "finding; 1: findings; 2: could not audit, which is not a pass. To replay findings: lockedroom golden check.",
+        "finding; 1: findings; 2: could not audit, which is not a pass. To replay findings: --replay.",
     )
     add = parser.add_argument
     add("scorer", nargs="?", metavar="SCORER", help="final-int, permissive, or path/to/file.py:function")
     add("--from", dest="run_folder", metavar="RUN",
         help="instead: mine a run's own completions for suspicious passes and for losses to the format alone")  # fmt: skip
+    add(
+        "--replay",
+        metavar="AUDIT",
+        help="instead: ask the scorer of an audit folder about its findings again; exit 1 while one shows",
+    )
+    add(
+        "--finding",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="with --replay: only this finding (may be repeated)",
+    )
     add("--kill-matrix", action="store_true",
         help="instead: audit this audit, with generated mutants of final-int (--golden adds files; --json has every row)")  # fmt: skip
     add("--golden", nargs="+", default=[], metavar="FILE",
@@ -59,8 +71,11 @@ def run(args: argparse.Namespace) -> int:
     from lockedroom.errors import BadInput
     from lockedroom.loops.audit import AuditConfig, audit
 
-    if [args.scorer is not None, args.run_folder is not None, args.kill_matrix].count(True) != 1:
-        raise BadInput("name what to audit: one of SCORER, --from RUN, --kill-matrix")
+    chosen = [args.scorer is not None, args.run_folder is not None, args.replay is not None, args.kill_matrix]
+    if chosen.count(True) != 1:
+        raise BadInput("name what to audit: one of SCORER, --from RUN, --replay AUDIT, --kill-matrix")
+    if args.replay is not None:
+        return _replay(args)
     if args.kill_matrix:
         return _kill_matrix(args)
     if args.run_folder is not None:
@@ -82,7 +97,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _mine(args: argparse.Namespace) -> int:
-    from lockedroom.loops.mine import mine_run, render_mined
+    from lockedroom.loops.mine import mine_run
+    from lockedroom.results.mined import render_mined
 
     out = Path(args.out) if args.out else default_out(f"from-{Path(args.run_folder).name}")
     done = mine_run(Path(args.run_folder), out, confidence=args.confidence, command=sys.argv)
@@ -96,6 +112,30 @@ def _mine(args: argparse.Namespace) -> int:
         print(render_mined(done))
         print(f"audit folder: {done.path}")
     return int(done.suspicious > 0)
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from lockedroom.errors import BadInput
+    from lockedroom.results.audit_check import open_audit, replay_findings
+    from lockedroom.visible import visible
+
+    manifest, report = open_audit(Path(args.replay))
+    chosen = [one for one in report.findings if not args.finding or one.id in args.finding]
+    unknown = sorted(set(args.finding) - {one.id for one in chosen})
+    if unknown:
+        held = ", ".join(one.id for one in report.findings) or "none"
+        raise BadInput(f"{args.replay}: no finding {visible(unknown[0], 60)!r}; it holds {held}")
+    replayed = replay_findings(manifest, report, chosen)
+    if args.json:
+        from lockedroom.cli.compare import print_json
+
+        print_json({"audit": args.replay, "replayed": replayed})
+    else:
+        words = {True: "seen again", False: "NOT seen again", None: "not known: the time ended"}
+        for one in replayed:
+            print(f"{visible(one.id, 80)}: {words[one.again]}: {visible(one.said, 160)}")
+        print(f"{sum(bool(one.again) for one in replayed):,} of {len(replayed):,} findings were seen again")
+    return int(any(one.again for one in replayed))
 
 
 def _kill_matrix(args: argparse.Namespace) -> int:
@@ -126,7 +166,7 @@ def print_audited(done: Audited, args: argparse.Namespace) -> int:
     print(render_audit(done.report))
     print(f"{done.report.seconds:.1f} s; audit folder: {done.path}")
     if done.report.findings:
-        print(f"replay the findings: lockedroom golden check {args.scorer} --golden {done.path}/findings.jsonl")
+        print(f"replay the findings: lockedroom audit --replay {done.path}")
     return code
 
 

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lockedroom.cli.backend_flags import add_backend_flags, backend_of
+
 if TYPE_CHECKING:
+    from lockedroom.loops.configuration import EvaluateConfig
     from lockedroom.loops.select import Selected
 
 DESCRIPTION = """Loop B. Picks one of n draws with a selector and says what that bought: the policy does not change. From a
@@ -15,7 +18,7 @@ finished run with several draws (--run), or from draws made now (--dataset with 
 which become a run of their own beside --out."""
 SELECTORS = """first, random, best-of-n, logprob, mean-logprob, majority-vote, weighted-vote, proxy:SCORER, kl-regularized,
 rejection-sampling, or your own as path/to/file.py:Class; viable-sampling and viable-beam search the policy's tokens by
-what --measure says can still be well formed"""
+what --measure says can still be well formed, and beam searches them by probability alone"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -29,8 +32,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--completions", metavar="FILE", help="with --dataset: recorded completions, as for evaluate")
     add("--draws", type=int, metavar="N", help="with --dataset: completions an example")
     add("--limit", type=int, metavar="N", help="with --dataset: only the first N examples")
-    add("--width", type=int, default=2, metavar="W", help="beams of viable-beam (default 2)")
+    add("--width", type=int, default=2, metavar="W", help="beams of viable-beam and beam (default 2)")
     add("--temperature", type=float, metavar="T", help="with --policy")
+    add("--max-tokens", type=int, metavar="N", help="with --policy: token limit (default: what the context leaves)")
     add("--exact", action="store_true", help="with --policy: also exact pass@k, from its probabilities")
     add("--selector", required=True, metavar="S", help=SELECTORS)
     add("--measure", metavar="SCORER", help="what picks are judged by (default: the run's scorer; final-int)")
@@ -39,14 +43,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="measure the best n again on fresh draws: those of RUN, or (with --policy) made now with another seed")  # fmt: skip
     add("--parse", metavar="SCORER", help="what reads the answers that vote (default: --measure, else final-int)")
     add("--beta", type=float, default=0.1, metavar="B", help="of kl-regularized (default 0.1)")
-    add("--verifier-errors", metavar="FPR,FNR", help="error rates of the verifier, for the predicted curve")
+    add("--tie-break", choices=("logprob", "random", "shorter"), default="logprob",
+        help="among equals: the more probable (default), one that knows nothing of them, or the shorter; part of the knob")  # fmt: skip
+    add("--verifier-errors", metavar="FPR,FNR|AUDIT",
+        help="error rates of the verifier, for the predicted curve: two rates, or an audit folder of it")  # fmt: skip
     add("--unequal", choices=("refuse", "common-minimum"), default="refuse",
         help="when failures leave examples with unequal draws: refuse (default), or curves up to the least number")  # fmt: skip
     add("--seed", type=int, default=0, metavar="S", help="of the draws, of random and of the bands (default 0)")
     add("--confidence", type=float, default=0.95, metavar="C", help="of every interval (default 0.95)")
     add("--plots", metavar="FOLDER", help="also draw the curves as SVG and PNG (needs the extra [report])")
     add("--out", metavar="RUN", help="the run folder to write (default: runs/select-<time>)")
+    add(
+        "--resume",
+        action="store_true",
+        help="continue what an interrupted call with the same arguments began; needs --out",
+    )
     add("--json", action="store_true", help="print the numbers as JSON")
+    add_backend_flags(parser)
     parser.set_defaults(run=run)
 
 
@@ -55,13 +68,19 @@ def run(args: argparse.Namespace) -> int:
     import time
 
     from lockedroom.cli.progress import progress_bar
+    from lockedroom.errors import BadInput
     from lockedroom.loops.select import select
     from lockedroom.loops.select_opening import SelectConfig
 
     out = Path(args.out) if args.out else Path("runs") / f"select-{time.strftime('%Y%m%d-%H%M%S')}"
-    if args.selector in ("viable-sampling", "viable-beam"):
+    if args.resume and not args.out:
+        raise BadInput("--resume: name the run to continue with --out RUN")
+    if args.selector in ("viable-sampling", "viable-beam", "beam"):
         return _search(args, out)
-    ns, verifier_errors = _numbers(args.n), _rates(args.verifier_errors)
+    if args.selector == "rejection-sampling" and args.policy and not _wants_curves(args):
+        return _draw_until_pass(args, out)
+    ns = _numbers(args.n)
+    rates, audit = _rates(args.verifier_errors)
     if args.plots:
         from lockedroom.report.plots import require_matplotlib
 
@@ -78,10 +97,12 @@ def run(args: argparse.Namespace) -> int:
         confidence=args.confidence,
         unequal="refuse" if args.unequal == "refuse" else "common minimum",
         ns=ns,
-        verifier_errors=verifier_errors,
+        verifier_errors=rates,
+        verifier_audit=audit,
+        tie_break=args.tie_break,
     )
     with progress_bar("select") as progress:
-        done = select(config, out, command=sys.argv, progress=progress)
+        done = select(config, out, resume=_unfinished(args, out), command=sys.argv, progress=progress)
     if args.plots:
         from lockedroom.report.plots import write_plots
 
@@ -115,14 +136,52 @@ def _search(args: argparse.Namespace, out: Path) -> int:
         width=args.width,
         limit=args.limit,
         confidence=args.confidence,
-        sampling=Sampling(temperature=1.0 if args.temperature is None else args.temperature, seed=args.seed),
+        backend=backend_of(args),
+        sampling=Sampling(
+            temperature=1.0 if args.temperature is None else args.temperature,
+            max_tokens=args.max_tokens,
+            seed=args.seed,
+        ),
     )
     with progress_bar("search") as progress:
-        done = search(config, out, command=sys.argv, progress=progress)
+        done = search(config, out, resume=_unfinished(args, out), command=sys.argv, progress=progress)
     if args.json:
         print_json({"run": str(done.path), "search": done.search, "summary": done.summary})
         return 0
     print(render_search(done.search, done.summary))
+    print(f"run folder: {done.path}   check it: lockedroom verify {done.path}")
+    return 0
+
+
+def _wants_curves(args: argparse.Namespace) -> bool:
+    """Whether something is asked for that needs every draw of every example."""
+    return bool(args.n or args.confirm is not None or args.exact or args.plots or args.verifier_errors)
+
+
+def _unfinished(args: argparse.Namespace, out: Path) -> bool:
+    """Whether an interrupted call left a folder to be taken over."""
+    return bool(args.resume) and (out / "config.toml").is_file()
+
+
+def _draw_until_pass(args: argparse.Namespace, out: Path) -> int:
+    from lockedroom.cli.compare import print_json
+    from lockedroom.cli.progress import progress_bar
+    from lockedroom.errors import BadInput
+    from lockedroom.loops.select_adaptive import draw_until_pass
+    from lockedroom.results.adaptive import render_adaptive
+
+    if args.source is not None or args.completions is not None or args.dataset is None or args.draws is None:
+        raise BadInput(
+            "--selector rejection-sampling with --policy: give --dataset FILE and --draws N, the most draws an example may have"
+        )
+    with progress_bar("draw until pass") as progress:
+        done = draw_until_pass(
+            _evaluate_config(args, args.seed), out, resume=_unfinished(args, out), command=sys.argv, progress=progress
+        )
+    if args.json:
+        print_json({"run": str(done.path), "adaptive": done.adaptive, "summary": done.summary})
+        return 0
+    print(render_adaptive(done.adaptive, done.summary.confidence))
     print(f"run folder: {done.path}   check it: lockedroom verify {done.path}")
     return 0
 
@@ -149,12 +208,36 @@ def _pools(args: argparse.Namespace, out: Path) -> tuple[Path, str | None]:
 
 def _draw(args: argparse.Namespace, out: Path, seed: int) -> Path:
     from lockedroom.cli.progress import progress_bar
-    from lockedroom.loops.configuration import EvaluateConfig
     from lockedroom.loops.evaluate import evaluate
+
+    config = _evaluate_config(args, seed)
+    if args.resume and (out / "manifest.json").is_file():
+        _require_same(config, out)
+        return out
+    with progress_bar("draw") as progress:
+        evaluate(config, out, resume=_unfinished(args, out), command=sys.argv, progress=progress)
+    return out
+
+
+def _require_same(config: EvaluateConfig, out: Path) -> None:
+    """Refuse draws that a call with other arguments made."""
+    import msgspec
+
+    from lockedroom.errors import BadInput
+    from lockedroom.loops.configuration import read_config
+
+    made = read_config({}, {}, resumed=out)
+    settled = {name: getattr(made, name) for name in ("scorer_sha256", "scorer_fingerprint")}
+    if msgspec.structs.replace(config, draws=config.draws or made.draws, **settled) != made:
+        raise BadInput(f"{out}: its draws were made with other arguments; resume with those, or choose another --out")
+
+
+def _evaluate_config(args: argparse.Namespace, seed: int) -> EvaluateConfig:
+    from lockedroom.loops.configuration import EvaluateConfig
     from lockedroom.records import Sampling
 
     temperature = 1.0 if args.temperature is None else args.temperature
-    config = EvaluateConfig(
+    return EvaluateConfig(
         dataset=args.dataset,
         policy=args.policy,
         completions=args.completions,
@@ -162,11 +245,9 @@ def _draw(args: argparse.Namespace, out: Path, seed: int) -> Path:
         draws=args.draws,
         limit=args.limit,
         exact=args.exact,
+        confidence=args.confidence,
         sampling=Sampling() if args.completions else Sampling(temperature=temperature, seed=seed),
     )
-    with progress_bar("draw") as progress:
-        evaluate(config, out, command=sys.argv, progress=progress)
-    return out
 
 
 def _other_seed(seed: int) -> int:
@@ -186,16 +267,21 @@ def _numbers(text: str | None) -> tuple[int, ...]:
         raise BadInput(f"--n {text!r}: give whole numbers separated by commas, e.g. 1,2,4") from None
 
 
-def _rates(text: str | None) -> tuple[float, float] | None:
+def _rates(text: str | None) -> tuple[tuple[float, float] | None, str | None]:
+    """Return two rates, or the name of an audit folder."""
     from lockedroom.errors import BadInput
 
     if text is None:
-        return None
+        return None, None
+    if Path(text).is_dir():
+        return None, text
     try:
         false_positive, false_negative = (float(part) for part in text.split(","))
     except ValueError:
-        raise BadInput(f"--verifier-errors {text!r}: give two rates, FPR,FNR, e.g. 0.05,0") from None
-    return false_positive, false_negative
+        raise BadInput(
+            f"--verifier-errors {text!r}: give two rates, FPR,FNR, e.g. 0.05,0, or an audit folder"
+        ) from None
+    return (false_positive, false_negative), None
 
 
 def _print(done: Selected, *, as_json: bool) -> None:

@@ -10,9 +10,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "verify",
         help="check every hash of a run and re-derive every number from its records",
-        description="Needs no model and no network. Exit 4 when anything does not hold.",
+        description="Needs no model and no network. An audit's findings are replayed on the scorer, where it is here unchanged. "
+        "Exit 4 when anything does not hold.",
     )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a finished run folder")
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a finished run folder, or an audit folder")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=run)
 
@@ -21,15 +22,16 @@ def run(args: argparse.Namespace) -> int:
     """Verify each run; the first that does not hold raises Tampered."""
     import msgspec
 
-    from lockedroom.results.verify import verify
+    from lockedroom.results.kinds import verify_folder
     from lockedroom.visible import ascii_json
 
     results = []
     for name in args.runs:
-        done = verify(Path(name))
+        done = verify_folder(Path(name))
         results.append(
             {
                 "run": done.path,
+                "kind": done.kind,
                 "verified": True,
                 "files": done.files,
                 "attempts": done.attempts,
@@ -38,8 +40,7 @@ def run(args: argparse.Namespace) -> int:
             }
         )
         if not args.json:
-            print(f"{done.path}: verified. {done.files} files match their hashes; the summary follows from "
-                  f"{done.attempts:,} records; {done.rescored:,} verdicts were made again and agree.")  # fmt: skip
+            print(f"{done.path}: verified. {done.files} files match their hashes; {done.said}.")
             for line in done.not_checked:
                 print(f"  not checked: {line}")
     if args.json:

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from lockedroom.dataset.sealed import refuse_sealed
-from lockedroom.dataset.tables import FIELDS, Part, csv_parts, parquet_parts, shown
+from lockedroom.dataset.tables import FIELDS, Part, csv_parts, parquet_parts, saved_parts, shown
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import decode_line, open_for_reading, read_batches
 from lockedroom.records import Example
@@ -33,7 +33,7 @@ FirstRefused = Callable[[Sequence[Any]], int | None]
 def read_examples(
     path: Path, first_refused: FirstRefused | None = None, *, scorer_name: str = ""
 ) -> Iterator[list[Example]]:
-    """Yield the examples of a `.jsonl`, `.csv` or `.parquet` file in order, in batches; each was validated.
+    """Yield the examples of a `.jsonl`, `.csv` or `.parquet` file, or of a folder that `datasets` saved, in batches.
 
     `first_refused(answers)` gives the index of the first expected answer that the scorer cannot judge, or None.
     Raises BadInput, naming file, line and field, at the first bad row (the rows of earlier batches were yielded), and
@@ -41,7 +41,7 @@ def read_examples(
     otherwise about 80 bytes a row.
     """
     refuse_sealed(path)
-    reader = _READERS.get(path.suffix.lower())
+    reader = saved_parts if path.is_dir() else _READERS.get(path.suffix.lower())
     if reader is None:
         raise BadInput(
             f"{path}: the format is told by the suffix, and {path.suffix or 'none'!r} is not one of "
@@ -133,7 +133,7 @@ def _looks_clean(part: Part, ids: list[str]) -> bool:
     if part.raw is not None and b"\\" not in part.raw:
         # Without escapes there is no NUL and no lone surrogate; and if there are just as many quotes as three fields
         # need, no field stands twice (the JSON decoders keep the last of two and say nothing).
-        strings = sum(1 for row in part.rows if type(row.expected_answer) is str)
+        strings = [type(row.expected_answer) for row in part.rows].count(str)
         if part.raw.count(b'"') == 10 * len(part.rows) + 2 * strings:
             return True
     try:

@@ -16,9 +16,9 @@ from lockedroom._version import __version__
 from lockedroom.dataset.load import read_examples
 from lockedroom.errors import BadInput
 from lockedroom.records import Example
+from lockedroom.results.audit_files import files_of, summary_of
 from lockedroom.results.audit_folder import refuse_existing, write_audit
-from lockedroom.results.audit_rendering import render_audit
-from lockedroom.safeguards.audit.asking import Asker, InProcess, Isolated
+from lockedroom.safeguards.audit.asking import Asker, InProcess, opener
 from lockedroom.safeguards.audit.cases import Golden, Kind
 from lockedroom.safeguards.audit.examination import Plan, Report, examine
 from lockedroom.safeguards.audit.families import FAMILIES, OTHER_FAMILIES
@@ -89,8 +89,7 @@ def audit(config: AuditConfig, out: Path, *, command: Sequence[str] = ()) -> Aud
         "started": started,
         "seconds": report.seconds,
     }
-    without_findings = {name: value for name, value in msgspec.structs.asdict(report).items() if name != "findings"}
-    write_audit(out, list(report.findings), without_findings, render_audit(report) + "\n", manifest)
+    write_audit(out, files_of(report), manifest)
     return Audited(out, report)
 
 
@@ -155,14 +154,13 @@ def _dataset(
 def _opened(
     config: AuditConfig, builtin: BuiltinScorer | None, source: Path
 ) -> Iterator[tuple[Asker, Callable[..., AbstractContextManager[Asker]]]]:
-    target = config.scorer if builtin is None else f"{source}:score"
-
-    def fresh(*, elsewhere: bool = False) -> Isolated:
-        return Isolated(
-            target, signature=config.signature, timeout_s=min(config.scorer_timeout, config.budget / 4),
-            memory_mb=config.scorer_memory, import_timeout_s=config.budget, elsewhere=elsewhere,
-        )  # fmt: skip
-
+    fresh = opener(
+        config.scorer if builtin is None else f"{source}:score",
+        signature=config.signature,
+        timeout_s=min(config.scorer_timeout, config.budget / 4),
+        memory_mb=config.scorer_memory,
+        import_timeout_s=config.budget,
+    )
     if builtin is not None:
         yield InProcess(builtin), fresh
     else:
@@ -176,4 +174,5 @@ def _files(path: Path) -> Iterator[Path]:
 
 def as_json(audited: Audited) -> dict[str, Any]:
     """Return what `--json` prints."""
-    return {"run": str(audited.path), **msgspec.structs.asdict(audited.report)}
+    report = audited.report
+    return {"run": str(audited.path), **summary_of(report), "findings": report.findings}

@@ -6,6 +6,7 @@ told; neither depends on the right answer. Of several constrained draws the most
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import platform
@@ -23,11 +24,14 @@ from lockedroom.errors import BadInput
 from lockedroom.jsonl import encode_lines
 from lockedroom.loops.attempt import judge
 from lockedroom.loops.opening import Opened, identify, open_named, room_prompts
+from lockedroom.loops.viability import open_language
+from lockedroom.policy.backend import Backend
 from lockedroom.protocols import Scorer
-from lockedroom.records import Completion, Example, Outcome, Record, Sampling
+from lockedroom.records import Completion, Example, Record, Sampling
 from lockedroom.results.rendering import render_summary
 from lockedroom.results.run_folder import EXAMPLES, SUMMARY_JSON, SUMMARY_MD, RunFolder, indented_json
 from lockedroom.results.search import (
+    BEAMS,
     SEARCH_JSON,
     SEARCH_JSONL,
     STRATEGIES,
@@ -35,13 +39,11 @@ from lockedroom.results.search import (
     SearchRow,
     sum_up_search,
 )
-from lockedroom.results.selectors import PROBE
 from lockedroom.results.summary import Summary, summarise
 from lockedroom.results.tally import Tally
 from lockedroom.safeguards import manifest as manifests
 from lockedroom.safeguards.environment import read_git_state, read_hardware
 from lockedroom.safeguards.room import DatasetIdentity, Room
-from lockedroom.scorer.builtin import BuiltinScorer
 
 if TYPE_CHECKING:
     from lockedroom.policy.tiny.guided import Guided, Language
@@ -67,6 +69,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     scorer_memory: int = 512
     threads: int = 1
     sampling: Sampling = Sampling()
+    backend: Backend = Backend()
 
 
 class Searched(msgspec.Struct, frozen=True):
@@ -79,17 +82,27 @@ class Searched(msgspec.Struct, frozen=True):
 
 
 def search(
-    config: SearchConfig, out: Path, *, command: Sequence[str] = (), progress: Callable[[int], None] | None = None
+    config: SearchConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    command: Sequence[str] = (),
+    progress: Callable[[int], None] | None = None,
 ) -> Searched:
     """Search a completion for every example and write the run folder `out`, one record an example.
 
+    `resume` takes over a folder that was interrupted: a search is seeded, so it is made again and must be the same.
     Raises BadInput for a policy that cannot be searched, a scorer without `viable`, and whatever cannot be used.
     """
     started, wall, cpu = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic(), time.process_time()
     _check(config)
-    with open_named(config) as opened:
-        policy, language = _require_guidable(opened)
-        run = RunFolder(out, _encode_config(config), draws=1, resume=False)
+    with contextlib.ExitStack() as stack:
+        opened = stack.enter_context(open_named(config))
+        policy = _require_tokens(opened)
+        language = (
+            None if config.selector == "beam" else stack.enter_context(open_language(policy, opened.scorer, config))
+        )
+        run = RunFolder(out, _encode_config(config), draws=1, resume=resume)
         try:
             rows: list[SearchRow] = []
             tally = Tally(draws=1, codes={}, failures={}, passes={}, graded_passes={})
@@ -124,29 +137,17 @@ def _check(config: SearchConfig) -> None:
     for name, value in (("--draws", config.draws), ("--width", config.width), ("--limit", config.limit)):
         if value is not None and value < 1:
             raise BadInput(f"{name} {value}: must be at least 1")
-    if config.selector == "viable-beam" and config.draws not in (None, 1):
+    if config.selector in BEAMS and config.draws not in (None, 1):
         raise BadInput("--draws: a beam search is deterministic, so it has one result; give --width instead")
 
 
-def _require_guidable(opened: Opened) -> tuple[TinyPolicy, Language]:
+def _require_tokens(opened: Opened) -> TinyPolicy:
     if opened.policy.spec.kind != "tiny":
         raise BadInput(f"--policy {opened.policy.spec.name}: token-level search needs a policy of the kind of tiny")
-    scorer = opened.scorer
-    if not isinstance(scorer, BuiltinScorer) or scorer.viable is None:
-        raise BadInput(
-            f"--measure {scorer.spec.name}: cannot say which prefixes are viable; use one that can: final-int"
-        )
-    from lockedroom.policy.tiny.guided import Language
     from lockedroom.policy.tiny.policy import TinyPolicy
 
     assert isinstance(opened.policy, TinyPolicy)
-    score = scorer.score
-    language = Language(
-        opened.policy.tokenizer.pieces,
-        scorer.viable,
-        lambda text: score(PROBE, text).details.outcome is not Outcome.MALFORMED,
-    )
-    return opened.policy, language
+    return opened.policy
 
 
 def _examples(config: SearchConfig, scorer: Scorer) -> list[list[Example]]:
@@ -160,12 +161,12 @@ def _examples(config: SearchConfig, scorer: Scorer) -> list[list[Example]]:
 
 
 def _find(
-    config: SearchConfig, policy: TinyPolicy, language: Language, examples: Sequence[Example]
+    config: SearchConfig, policy: TinyPolicy, language: Language | None, examples: Sequence[Example]
 ) -> list[list[Guided]]:
     """Return what was found for each example: every constrained draw, or the one beam result."""
     from lockedroom.policy.tiny.guided import beam_search, sample_viable
 
-    if config.selector == "viable-beam":
+    if language is None or config.selector in BEAMS:
         return [[one] for one in beam_search(policy, examples, config.width, config.sampling, language)]
     draws = config.draws or 1
     drawn = sample_viable(policy, examples, range(draws), config.sampling, language)
@@ -177,7 +178,7 @@ def _kept(group: Sequence[Guided], config: SearchConfig) -> Completion:
     best = max(group, key=lambda one: math.fsum(one.policy_logprobs))
     return Completion(
         best.text,
-        logprob=None if config.selector == "viable-beam" else best.logprob,
+        logprob=None if config.selector in BEAMS else best.logprob,
         finish_reason=best.finish_reason,
         token_ids=best.token_ids,
         token_policy_logprobs=best.policy_logprobs,
@@ -185,7 +186,7 @@ def _kept(group: Sequence[Guided], config: SearchConfig) -> Completion:
 
 
 def _row(example: Example, group: Sequence[Guided], config: SearchConfig) -> SearchRow:
-    certain = config.selector == "viable-beam"
+    certain = config.selector in BEAMS
     strayed = math.fsum((0.0 if certain else one.logprob) - math.fsum(one.policy_logprobs) for one in group)
     return SearchRow(
         example.id, len(group), sum(one.tokens for one in group), sum(one.redraws for one in group), strayed
@@ -208,7 +209,7 @@ def _close(
     timing: manifests.Timing,
     command: Sequence[str],
 ) -> Searched:
-    size: dict[str, Any] = {"width": config.width} if config.selector == "viable-beam" else {"n": config.draws or 1}
+    size: dict[str, Any] = {"width": config.width} if config.selector in BEAMS else {"n": config.draws or 1}
     summary = summarise(tally, opened.scorer.spec, config.confidence)
     found = sum_up_search(rows, config.selector)
     manifest = manifests.Manifest(

@@ -82,10 +82,16 @@ class Selected(msgspec.Struct, frozen=True):
 
 
 def select(
-    config: SelectConfig, out: Path, *, command: Sequence[str] = (), progress: Progress | None = None
+    config: SelectConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    command: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> Selected:
     """Choose among the draws of the run `config.run` and write the selection to the run folder `out`.
 
+    `resume` takes over a folder that was interrupted: what stands there is made again and must be the same.
     Raises Tampered for a run that does not verify, NotComparable for fresh draws that are not of the same policy in the
     same room, and BadInput for anything else that cannot be used.
     """
@@ -96,7 +102,7 @@ def select(
     with contextlib.ExitStack() as stack:
         judges = open_judges(config, source, stack)
         chosen = open_selector(config, source, judges)
-        run = RunFolder(out, encode_select_config(config), draws=1, resume=False)
+        run = RunFolder(out, encode_select_config(config), draws=1, resume=resume)
         try:
             sums, tally = _choose(run, source, judges, chosen, progress=progress)
             files = [*_names(source, judges)]
@@ -127,7 +133,7 @@ def _choose(
     with _growing(run, source, judges) as (pool_file, proxy_file, choices_file):
         for examples, records, told in _judged(source, judges):
             pools = [
-                make_pool(example, records[i : i + draws], told[i : i + draws])
+                make_pool(example, records[i : i + draws], told[i : i + draws], chosen.plan.ties)
                 for example, i in zip(examples, range(0, len(records), draws), strict=True)
             ]
             picks = [pick(chosen.selector, pool, chosen.plan.ns) for pool in pools]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from lockedroom.loops.opening import identify, open_scorer
 from lockedroom.loops.own_selector import OwnSelector, load_selector
 from lockedroom.protocols import BatchScorer, JudgedSelector, Scorer, Selector
 from lockedroom.records import Example
-from lockedroom.results.picking import Plan, check_ns
+from lockedroom.results.picking import AuditedErrors, Plan, check_ns
 from lockedroom.results.run_folder import EXAMPLES, RECORDS
 from lockedroom.results.selection_files import CONFIRM
-from lockedroom.results.selectors import NAMES, PROXY, VOTING, Parse, builtin_selector, parser
+from lockedroom.results.selectors import NAMES, PROXY, VOTING, Parse, TieRule, Ties, builtin_selector, parser
 from lockedroom.results.verify import verify
 from lockedroom.safeguards import manifest as manifests
 from lockedroom.safeguards.room import ScorerIdentity
@@ -42,6 +43,8 @@ class SelectConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     unequal: UnequalDraws = "refuse"
     resamples: int = 2000
     verifier_errors: tuple[float, float] | None = None
+    verifier_audit: str | None = None
+    tie_break: TieRule = "logprob"
     scorer_timeout: float = 5.0
     scorer_memory: int = 512
 
@@ -80,6 +83,8 @@ def check_select_config(config: SelectConfig) -> None:
     if config.seed < 0 or config.resamples < 0:
         raise BadInput("--seed and --resamples must be 0 or more")
     errors = config.verifier_errors or (0.0, 0.0)
+    if config.verifier_errors is not None and config.verifier_audit is not None:
+        raise BadInput("--verifier-errors: give two rates or an audit folder, not both")
     if not all(0 <= rate <= 1 for rate in errors):
         raise BadInput(f"--verifier-errors {errors[0]},{errors[1]}: two rates between 0 and 1, e.g. 0.05,0")
 
@@ -136,7 +141,9 @@ def _open_scorer(config: SelectConfig, name: str, source: Source, stack: context
 def open_selector(config: SelectConfig, source: Source, judges: Judges) -> Chosen:
     parse_name = config.parse or (judges.measured_by.name if judges.measured_by.name in BUILTIN else "final-int")
     parse = parser(parse_name)
-    selector = builtin_selector(config.selector, seed=config.seed, beta=config.beta, parse=parse)
+    selector = builtin_selector(
+        config.selector, seed=config.seed, beta=config.beta, parse=parse, ties=Ties(config.tie_break, config.seed)
+    )
     name = config.selector
     if selector is None:
         if ".py" not in name:
@@ -155,9 +162,13 @@ def open_selector(config: SelectConfig, source: Source, judges: Judges) -> Chose
         unequal=config.unequal,
         resamples=config.resamples,
         verifier_errors=config.verifier_errors,
+        verifier_audit=None if config.verifier_audit is None else _read_errors(Path(config.verifier_audit), judges),
+        tie_break=config.tie_break,
     )
     knob: dict[str, Any] = {"draws": 1, "selector": name, "n": ns[-1]}
-    if name == "random":
+    if config.tie_break != "logprob":
+        knob["tie_break"] = config.tie_break
+    if name == "random" or config.tie_break == "random":
         knob["seed"] = config.seed
     if name == "kl-regularized":
         knob["beta"] = config.beta
@@ -168,6 +179,29 @@ def open_selector(config: SelectConfig, source: Source, judges: Judges) -> Chose
     if isinstance(selector, OwnSelector):
         knob["source_sha256"] = selector.sha256
     return Chosen(selector, plan, parse, knob)
+
+
+def _read_errors(audit: Path, judges: Judges) -> AuditedErrors:
+    """Return the error rates that an audit counted of the scorer that the selector follows. Raises BadInput, Tampered."""
+    from lockedroom.results.audit_check import open_audit
+
+    manifest, report = open_audit(audit)
+    follows = judges.proxy_identity or judges.measured_by
+    if manifest.subject["source_sha256"] != follows.source_sha256:
+        raise BadInput(
+            f"--verifier-errors {audit}: is an audit of {visible(str(manifest.subject['scorer']), 60)}, and this selector follows "
+            f"{follows.name}; name an audit of that scorer as it is now"
+        )
+    errors = None if report.errors is None else report.errors.overall
+    if errors is None:
+        raise BadInput(f"--verifier-errors {audit}: counted no error rates ({report.verdict.value}); audit again")
+    return AuditedErrors(
+        hashlib.sha256((audit / manifests.NAME).read_bytes()).hexdigest(),
+        errors.false_positive_rate,
+        errors.false_positive_interval,
+        errors.false_negative_rate,
+        errors.false_negative_interval,
+    )
 
 
 def encode_select_config(config: SelectConfig) -> bytes:

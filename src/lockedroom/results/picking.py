@@ -14,15 +14,36 @@ import msgspec
 from lockedroom.errors import BadInput
 from lockedroom.protocols import JudgedSelector, Selector
 from lockedroom.records import Completion, Example, Failure, Record, Score
-from lockedroom.results.selectors import MajorityVote, Parse, Valued, most_voted, ranks_within, tie_places
+from lockedroom.results.selectors import (
+    BY_LOGPROB,
+    MajorityVote,
+    Parse,
+    TieRule,
+    Ties,
+    Valued,
+    most_voted,
+    ranks_within,
+)
+from lockedroom.stats.intervals import Interval
 from lockedroom.stats.pass_at_k import UnequalDraws
 from lockedroom.visible import visible
+
+
+class AuditedErrors(msgspec.Struct, frozen=True):
+    """A verifier's error rates as an audit counted them, with their Clopper-Pearson intervals; `audit` is its manifest's sha256."""
+
+    audit: str
+    false_positive_rate: float
+    false_positive_interval: Interval
+    false_negative_rate: float
+    false_negative_interval: Interval
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What decides the numbers of a selection. `ns` ascends; the run's own records are those at the last.
 
-    `parse` names the built-in scorer that reads answers; `verifier_errors` are (false positive, false negative) rates.
+    `parse` names the built-in scorer that reads answers; `verifier_errors` are (false positive, false negative) rates, given
+    by a person, `verifier_audit` those that an audit counted.
     """
 
     selector: str
@@ -34,6 +55,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     unequal: UnequalDraws = "refuse"
     resamples: int = 2000
     verifier_errors: tuple[float, float] | None = None
+    verifier_audit: AuditedErrors | None = None
+    tie_break: TieRule = "logprob"
+
+    @property
+    def ties(self) -> Ties:
+        return Ties(self.tie_break, self.seed)
 
 
 class Asked(msgspec.Struct, frozen=True, gc=False):
@@ -61,7 +88,9 @@ class Pool(msgspec.Struct, frozen=True):
 
     def answers(self, parse: Parse) -> list[str | None]:
         """Return what is parsed from each draw; None also where there is no completion."""
-        return [None if record.completion is None else parse(record.completion.text) for record in self.records]
+        texts = [None if record.completion is None else record.completion.text for record in self.records]
+        parsed: dict[str | None, str | None] = {text: None if text is None else parse(text) for text in set(texts)}
+        return [parsed[text] for text in texts]
 
     def shown(self, start: int, stop: int) -> Sequence[int]:
         """Return the draws of a group that have a completion."""
@@ -70,12 +99,14 @@ class Pool(msgspec.Struct, frozen=True):
         return [i for i in self.held if start <= i < stop]
 
 
-def make_pool(example: Example, records: Sequence[Record], told: Sequence[Score | Failure]) -> Pool:
+def make_pool(
+    example: Example, records: Sequence[Record], told: Sequence[Score | Failure], ties: Ties = BY_LOGPROB
+) -> Pool:
     """Return the pool of an example's draws with their tie-break order."""
     held = [i for i, record in enumerate(records) if record.completion is not None]
     completions = [record.completion for record in records if record.completion is not None]
     order = [0] * len(records)
-    for i, place in zip(held, tie_places(completions), strict=True):
+    for i, place in zip(held, ties.places(example.id, completions), strict=True):
         order[i] = place
     return Pool(example, records, told, held, order)
 
@@ -98,6 +129,9 @@ def pick(selector: Selector | JudgedSelector, pool: Pool, ns: Sequence[int]) -> 
     Where a group holds no completion at all, its first draw stands for it, so that the failure is counted. Raises BadInput
     when the selector returns something that is no position.
     """
+    places = _places(selector, pool)
+    if places is not None:
+        return Picks(pool.example.id, [first_of_groups(places, n) for n in ns])
     pick_one = _picker(selector, pool)
     picks: list[list[int]] = []
     for n in ns:
@@ -110,20 +144,51 @@ def pick(selector: Selector | JudgedSelector, pool: Pool, ns: Sequence[int]) -> 
     return Picks(pool.example.id, picks)
 
 
+def first_of_groups(places: Sequence[int], n: int) -> list[int]:
+    """Return the draw with the least place in every group of n; no two places are alike."""
+    if n == 1:
+        return list(range(len(places)))
+    if n == 2:  # by far the most groups
+        return [i if one < other else i + 1 for i, one, other in zip(range(0, len(places) - 1, 2), places[::2], places[1::2], strict=False)]  # fmt: skip
+    groups = ((start, places[start : start + n]) for start in groups_of(len(places), n))
+    return [start + group.index(min(group)) for start, group in groups]
+
+
+def vote_places(answers: Sequence[str | None], pool: Pool) -> list[int]:
+    """Return places that decide every vote between two: what parses first, then by the tie-break, what is missing last."""
+    draws = len(answers)
+    places = [place if answer is not None else place + draws for answer, place in zip(answers, pool.order, strict=True)]
+    return places if len(pool.held) == draws else _missing_last(places, pool)
+
+
+def _places(selector: Selector | JudgedSelector, pool: Pool) -> list[int] | None:
+    """Return the place of every draw for a selector that has one order for all groups: values are taken once."""
+    if not isinstance(selector, Valued):
+        return None
+    held, completions = pool.held, pool.completions()
+    results = [pool.told[i] for i in held] if isinstance(selector, JudgedSelector) else ()
+    values = selector.values(Asked(pool.example.id, pool.example.prompt), completions, results)
+    ranked = ranks_within(values, [pool.order[i] for i in held])
+    if len(held) == len(pool.records):
+        return ranked
+    places = [0] * len(pool.records)
+    for i, place in zip(held, ranked, strict=True):
+        places[i] = place
+    return _missing_last(places, pool)
+
+
+def _missing_last(places: list[int], pool: Pool) -> list[int]:
+    held = set(pool.held)
+    return [place if i in held else 2 * len(places) + i for i, place in enumerate(places)]
+
+
 def _picker(selector: Selector | JudgedSelector, pool: Pool) -> Callable[[Sequence[int]], int]:
-    """Return what picks one of some draws; values and votes are taken once for all groups, others are asked group by group."""
+    """Return what picks one of some draws; answers are parsed once for all groups, other selectors are asked group by group."""
     asked = Asked(pool.example.id, pool.example.prompt)
     if isinstance(selector, MajorityVote):
         answers = pool.answers(selector.parse)
         return lambda here: most_voted(answers, pool.order, here)
-    if not isinstance(selector, Valued):
-        return lambda here: _pick_one(selector, asked, pool, here)
-    held = pool.held
-    results = [pool.told[i] for i in held] if isinstance(selector, JudgedSelector) else ()
-    completions = pool.completions()
-    values = selector.values(asked, completions, results)
-    places = dict(zip(held, ranks_within(values, [pool.order[i] for i in held]), strict=True))
-    return lambda here: min(here, key=places.__getitem__)
+    return lambda here: _pick_one(selector, asked, pool, here)
 
 
 def _pick_one(selector: Selector | JudgedSelector, asked: Asked, pool: Pool, here: Sequence[int]) -> int:

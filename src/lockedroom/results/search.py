@@ -15,7 +15,8 @@ from lockedroom.safeguards.manifest import Manifest
 
 FORMAT = "lockedroom.search/1"
 SEARCH_JSON, SEARCH_JSONL = "search.json", "search.jsonl"
-STRATEGIES = ("viable-sampling", "viable-beam")
+STRATEGIES = ("viable-sampling", "viable-beam", "beam")
+BEAMS = ("viable-beam", "beam")
 
 
 class SearchRow(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from lockedroom.results.picking import Plan
+from lockedroom.results.picking import AuditedErrors, Plan
 from lockedroom.results.selection_exact import ExactCurve, compare_exact
 from lockedroom.results.selection_sums import Counts, SelectionSums, as_sums
 from lockedroom.results.selectors import PROXY, TOLD
@@ -80,12 +80,17 @@ class VerifierModel(msgspec.Struct, frozen=True):
 
     `predicted` of each n is the mean over examples of the accuracy at the example's own p: at exact p where known, else
     estimated without bias from its draws. The ceiling has no unbiased estimate; without exact p it is taken at p = c/N.
+    From an audit, the rates have Clopper-Pearson intervals, and the ceiling is also taken at the worst and best of their ends.
     """
 
     source: str
     false_positive_rate: float
     false_negative_rate: float
     ceiling: float
+    false_positive_interval: Interval | None = None
+    false_negative_interval: Interval | None = None
+    ceiling_at_worst: float | None = None
+    ceiling_at_best: float | None = None
 
 
 class Confirmed(msgspec.Struct, frozen=True):
@@ -241,6 +246,9 @@ def _mean_over(ps: Counter[float], value: Callable[[float], float]) -> float:
 
 
 def _verifier(sums: SelectionSums, ps: Counter[float]) -> VerifierModel | None:
+    audited = sums.plan.verifier_audit
+    if audited is not None:
+        return _audited(audited, ps)
     given = sums.plan.verifier_errors
     if given is not None:
         rates, source = given, "given (--verifier-errors)"
@@ -256,6 +264,26 @@ def _verifier(sums: SelectionSums, ps: Counter[float]) -> VerifierModel | None:
     false_positive, false_negative = rates
     ceiling = _mean_over(ps, lambda p: verifier_ceiling(p, 1 - false_negative, false_positive))
     return VerifierModel(source, false_positive, false_negative, ceiling)
+
+
+def _audited(errors: AuditedErrors, ps: Counter[float]) -> VerifierModel:
+    false_positive, false_negative = errors.false_positive_interval, errors.false_negative_interval
+    ends = (
+        (errors.false_positive_rate, errors.false_negative_rate),
+        (false_positive.high, false_negative.high),
+        (false_positive.low, false_negative.low),
+    )
+    ceilings = [_mean_over(ps, lambda p, f=f, miss=miss: verifier_ceiling(p, 1 - miss, f)) for f, miss in ends]  # type: ignore[misc]  # bound at once
+    return VerifierModel(
+        f"counted by the audit {errors.audit[:12]} (of its attacks, not of this policy's completions)",
+        errors.false_positive_rate,
+        errors.false_negative_rate,
+        ceilings[0],
+        false_positive,
+        false_negative,
+        ceilings[1],
+        ceilings[2],
+    )
 
 
 def _at_n(sums: SelectionSums, index: int, ps: Counter[float], verifier: VerifierModel | None, *, known: bool) -> AtN:
@@ -277,7 +305,9 @@ def _at_n(sums: SelectionSums, index: int, ps: Counter[float], verifier: Verifie
         accuracy=accuracy,
         ceiling=estimate_run(as_sums(counts.ceiling), plan.confidence),
         majority=estimate_run(as_sums(counts.majority), plan.confidence),
-        told=estimate_run(counts.told, plan.confidence, reward_range=None) if proxy or plan.selector in TOLD else None,
+        told=estimate_run(counts.told(), plan.confidence, reward_range=None)
+        if proxy or plan.selector in TOLD
+        else None,
         unjudged=counts.unjudged,
         stopped=counts.stopped / trials,
         stopped_law=_mean_over(ps, lambda p: expected_draws(p, n)) if known and not proxy else _estimated_law(sums, n),

@@ -78,14 +78,16 @@ class _Check:
         self.run, self.scorer = run, scorer
         self.parse = parser(plan.parse)
         self.trouble: list[str] = []
-        self.selector = builtin_selector(plan.selector, seed=plan.seed, beta=plan.beta, parse=self.parse)
+        self.selector = builtin_selector(
+            plan.selector, seed=plan.seed, beta=plan.beta, parse=self.parse, ties=plan.ties
+        )
         self.is_proxy = plan.selector.startswith(PROXY)
         self.proxy = _unchanged_proxy(plan, manifest.selection) if self.is_proxy else None
 
     def pool(self, plan: Plan, draws: int, prefix: str) -> SelectionSums:
         """Derive the sums of one pool again; a pool without prefix is also held against the run's records."""
         sums = SelectionSums(plan, draws, self.parse)
-        pools = read_pools(self.run, draws, prefix=prefix, proxy=self.is_proxy)
+        pools = read_pools(self.run, draws, plan.ties, prefix=prefix, proxy=self.is_proxy)
         chosen = _records(self.run / RECORDS) if not prefix else None
         found: list[str] = []
         for pool, saved in itertools.zip_longest(pools, read_choices(self.run, prefix)):

@@ -17,13 +17,14 @@ from lockedroom.records import Example, Record
 from lockedroom.results.exact import EXACT_JSONL, ExactExample
 from lockedroom.results.picking import Picks, Pool, make_pool
 from lockedroom.results.run_folder import EXAMPLES
+from lockedroom.results.selectors import Ties
 
 SELECTION_JSON, SELECTION_MD = "selection.json", "selection.md"
 POOL, PROXY_RESULTS, CHOICES = "pool.jsonl", "proxy.jsonl", "choices.jsonl"
 CONFIRM = "confirm-"
 
 
-def read_pools(run: Path, draws: int, *, prefix: str = "", proxy: bool) -> Iterator[Pool]:
+def read_pools(run: Path, draws: int, ties: Ties, *, prefix: str = "", proxy: bool) -> Iterator[Pool]:
     """Yield the pool of every example, in order. Raises BadInput at the first record that is not the one expected there."""
     records = _records(run / f"{prefix}{POOL}")
     told = _records(run / f"{prefix}{PROXY_RESULTS}") if proxy else iter(())
@@ -31,7 +32,7 @@ def read_pools(run: Path, draws: int, *, prefix: str = "", proxy: bool) -> Itera
         for example in batch.rows:
             own = _take(records, example, draws, f"{prefix}{POOL}")
             results = [one.result for one in _take(told, example, draws, f"{prefix}{PROXY_RESULTS}")] if proxy else None
-            yield make_pool(example, own, [record.result for record in own] if results is None else results)
+            yield make_pool(example, own, [record.result for record in own] if results is None else results, ties)
     for rest, name in ((records, POOL), (told, PROXY_RESULTS)):
         if next(rest, None) is not None:
             raise BadInput(f"{prefix}{name}: holds more records than examples × draws")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lockedroom.results.selection import AtN, Confirmed, Listed, Selection
+from lockedroom.results.selection import AtN, Confirmed, Listed, Selection, VerifierModel
 from lockedroom.results.text_table import text_table
 from lockedroom.stats.intervals import Interval
 from lockedroom.stats.one_run import RunEstimate
@@ -112,14 +112,31 @@ def _remarks(selection: Selection) -> list[str]:
             "strays further, up to the bound."
         )
     if selection.verifier is not None:
-        v = selection.verifier
-        lines.append(
-            f"- Verifier model: false positives {v.false_positive_rate:.2%}, false negatives {v.false_negative_rate:.2%} "
-            f"({v.source}); its ceiling, at {p}, is {v.ceiling:.4f}."
-        )
+        lines.append(_verifier(selection.verifier, p))
+    if selection.plan.tie_break != "logprob":
+        lines.append(f"- Ties among equals are broken by: {selection.plan.tie_break}.")
     if selection.confirmed is not None:
         lines.append(_confirmed(selection.confirmed))
     return [*lines, *(f"- Note: {note}." for note in selection.notes)]
+
+
+def _verifier(model: VerifierModel, p: str) -> str:
+    rates = [
+        f"{rate:.2%}" + ("" if interval is None else f" [{interval.low:.2%}, {interval.high:.2%}]")
+        for rate, interval in (
+            (model.false_positive_rate, model.false_positive_interval),
+            (model.false_negative_rate, model.false_negative_interval),
+        )
+    ]
+    line = (
+        f"- Verifier model: false positives {rates[0]}, false negatives {rates[1]} ({model.source}); its ceiling, at {p}, is "
+        f"{model.ceiling:.4f}"
+    )
+    if model.ceiling_at_worst is None or model.ceiling_at_best is None:
+        return f"{line}."
+    return (
+        f"{line}, and from {model.ceiling_at_worst:.4f} to {model.ceiling_at_best:.4f} at the ends of these intervals."
+    )
 
 
 def _confirmed(found: Confirmed) -> str:

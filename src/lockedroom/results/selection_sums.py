@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from lockedroom.records import Score
-from lockedroom.results.picking import Picks, Plan, Pool, groups_of
+from lockedroom.records import Outcome, Score
+from lockedroom.results.picking import Picks, Plan, Pool, first_of_groups, groups_of, vote_places
 from lockedroom.results.selectors import PROXY, TOLD, VOTING, Parse, most_voted, passed
 from lockedroom.stats.one_run import RunSums
 
@@ -26,12 +26,19 @@ class Counts(msgspec.Struct):
     accuracy: Rates
     ceiling: Rates
     majority: Rates
-    told: RunSums
+    told_rates: Rates
+    told_graded: RunSums
     groups: int = 0
     unjudged: int = 0
     stopped: int = 0
     tokens: int = 0
     tokens_stopped: int = 0
+
+    def told(self) -> RunSums:
+        """Return the rewards, in the eyes of the scorer that is followed, of what was picked."""
+        sums = as_sums(self.told_rates)
+        sums.merge(self.told_graded)
+        return sums
 
 
 class _Seen(msgspec.Struct, frozen=True):
@@ -40,6 +47,7 @@ class _Seen(msgspec.Struct, frozen=True):
     scored: bytes
     flags: bytes
     answers: Sequence[str | None]
+    all_scored: bool
 
 
 class SelectionSums:
@@ -48,7 +56,7 @@ class SelectionSums:
     def __init__(self, plan: Plan, draws: int, parse: Parse) -> None:
         self.plan, self.draws, self._parse = plan, draws, parse
         self._told = plan.selector in TOLD or plan.selector.startswith(PROXY)
-        self.counts = [Counts(Counter(), Counter(), Counter(), RunSums()) for _ in plan.ns]
+        self.counts = [Counts(Counter(), Counter(), Counter(), Counter(), RunSums()) for _ in plan.ns]
         self.ps: dict[str, tuple[int, int]] = {}  # (scored, passed) of each example
         self.told_passes: Counter[int] = Counter()  # how many of an example's draws the scorer that is followed passes
         self.examples = self.failed = self.texts = self.answers = self.unparsed = 0
@@ -60,8 +68,9 @@ class SelectionSums:
 
     def add(self, pool: Pool, picks: Picks) -> None:
         """Count one example."""
-        scored = bytes(isinstance(record.result, Score) for record in pool.records)
-        flags = bytes(passed(record.result) for record in pool.records)
+        results = [record.result for record in pool.records]
+        scored = bytes([isinstance(result, Score) for result in results])
+        flags = bytes([isinstance(result, Score) and result.details.outcome is Outcome.CORRECT for result in results])
         told = flags
         if self.plan.selector.startswith(PROXY):
             told = bytes(passed(result) for result in pool.told)
@@ -77,7 +86,7 @@ class SelectionSums:
         for counts, n, row in zip(self.counts, self.plan.ns, picks.picks, strict=True):
             counts.groups = self.draws // n
             self._count_costs(counts, n, told, tokens)
-            self._count_groups(counts, n, row, pool, _Seen(scored, flags, answers))
+            self._count_groups(counts, n, row, pool, _Seen(scored, flags, answers, 0 not in scored))
         self._note_change(pool, picks, flags, scored)
 
     def _count_costs(self, counts: Counts, n: int, told: bytes, tokens: list[int] | None) -> None:
@@ -101,17 +110,23 @@ class SelectionSums:
         counts.unjudged += rate[2] - rate[1]
         if self._told:
             rewards = [result.reward for i in row if isinstance(result := pool.told[i], Score)]
-            counts.told.add_example(rewards, len(row) - len(rewards))
+            ones = rewards.count(1.0)
+            if ones + rewards.count(0.0) == len(rewards):
+                counts.told_rates[ones, len(rewards), len(row)] += 1
+            else:
+                counts.told_graded.add_example(rewards, len(row) - len(rewards))
         if n == 1:
             counts.ceiling[rate] += 1
             counts.majority[rate] += 1
             return
         starts = groups_of(self.draws, n)
-        judged = [start for start in starts if seen.scored.find(1, start, start + n) >= 0]
+        judged = starts if seen.all_scored else [s for s in starts if seen.scored.find(1, s, s + n) >= 0]
         right = sum(seen.flags.find(1, start, start + n) >= 0 for start in judged)
         counts.ceiling[right, len(judged), len(starts)] += 1
         voted = row
-        if self.plan.selector != VOTING[0]:
+        if self.plan.selector != VOTING[0] and n == 2:
+            voted = first_of_groups(vote_places(seen.answers, pool), n)
+        elif self.plan.selector != VOTING[0]:
             shown = [pool.shown(start, start + n) for start in starts]
             voted = [
                 most_voted(seen.answers, pool.order, here) if here else s for here, s in zip(shown, starts, strict=True)
@@ -151,4 +166,5 @@ def as_sums(rates: Rates) -> RunSums:
 
 
 def _rate(row: Sequence[int], seen: _Seen) -> tuple[int, int, int]:
-    return sum(map(seen.flags.__getitem__, row)), sum(map(seen.scored.__getitem__, row)), len(row)
+    judged = len(row) if seen.all_scored else sum(map(seen.scored.__getitem__, row))
+    return sum(map(seen.flags.__getitem__, row)), judged, len(row)

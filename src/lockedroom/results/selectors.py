@@ -1,7 +1,6 @@
 """The selectors that ship: each chooses one of several completions of one prompt.
 
-Most give every completion a value and take the greatest. Ties are broken by the policy's log-probability (the greater; one
-that is not recorded comes last), then the shorter text, then the lexicographically first, then the first drawn.
+Most give every completion a value and take the greatest. How ties are broken is part of the selector (`Ties`).
 
 Only `best-of-n`, `proxy:SCORER`, `kl-regularized` and `rejection-sampling` see verdicts, and they are of another type
 (`JudgedSelector`): whatever only has `select` cannot be given a reward. A completion that could not be judged has none,
@@ -13,9 +12,8 @@ from __future__ import annotations
 import abc
 import hashlib
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -34,6 +32,35 @@ NAMES = ("first", "random", "logprob", "mean-logprob", *VOTING, *TOLD)
 PROBE = Example(id="probe", prompt="", expected_answer="-907182736455463728190")
 
 Parse = Callable[[str], str | None]
+TieRule = Literal["logprob", "random", "shorter"]
+
+
+class Ties(msgspec.Struct, frozen=True):
+    """How equals are put in order. `logprob`: the more probable under the policy first (one that is not recorded comes last),
+    then as `shorter`: the shorter text, the lexicographically first, the first drawn. `random`: by a hash of (seed, example
+    id, position), which knows nothing of the completion.
+    """
+
+    rule: TieRule = "logprob"
+    seed: int = 0
+
+    def places(self, asked_id: str, completions: Sequence[Completion]) -> list[int]:
+        """Return the place of each completion by the tie-break alone, 0 for the first."""
+        if self.rule == "random":
+            return _places([_hashed(f"{self.seed}/tie/{i}/{asked_id}") for i in range(len(completions))])
+        if self.rule == "shorter":
+            return _places([(len(one.text), one.text) for one in completions])
+        return _places([
+            (math.inf if one.logprob is None else -one.logprob, len(one.text), one.text) for one in completions
+        ])  # fmt: skip
+
+
+BY_LOGPROB = Ties()
+
+
+def _hashed(key: str) -> int:
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16, person=b"lockedroom-pick").digest()
+    return int.from_bytes(digest)
 
 
 class First(msgspec.Struct, frozen=True):
@@ -49,9 +76,7 @@ class Random(msgspec.Struct, frozen=True):
     seed: int
 
     def select(self, asked: Prompt, completions: Sequence[Completion]) -> int:
-        key = f"{self.seed}/{len(completions)}/{asked.id}".encode("utf-8", "surrogatepass")
-        digest = hashlib.blake2b(key, digest_size=16, person=b"lockedroom-pick").digest()
-        return int.from_bytes(digest) % len(completions)
+        return _hashed(f"{self.seed}/{len(completions)}/{asked.id}") % len(completions)
 
 
 class Valued(abc.ABC):
@@ -68,7 +93,7 @@ class ByPolicy(Valued):
     """Values that need no verdict: none is passed on."""
 
     def select(self, asked: Prompt, completions: Sequence[Completion]) -> int:
-        return best(self.values(asked, completions, ()), completions)
+        return _best(asked, self.values(asked, completions, ()), completions, BY_LOGPROB)
 
 
 class ByVerdict(Valued):
@@ -77,7 +102,7 @@ class ByVerdict(Valued):
     def select_judged(
         self, asked: Prompt, completions: Sequence[Completion], results: Sequence[Score | Failure]
     ) -> int:
-        return best(self.values(asked, completions, results), completions)
+        return _best(asked, self.values(asked, completions, results), completions, BY_LOGPROB)
 
 
 class LogProb(ByPolicy):
@@ -111,16 +136,18 @@ class MajorityVote(msgspec.Struct, frozen=True):
     """
 
     parse: Parse
+    ties: Ties = BY_LOGPROB
 
-    def select(self, asked: Prompt, completions: Sequence[Completion]) -> int:  # noqa: ARG002  (the seam)
+    def select(self, asked: Prompt, completions: Sequence[Completion]) -> int:
         here = range(len(completions))
-        return most_voted([self.parse(one.text) for one in completions], tie_places(completions), here)
+        return most_voted([self.parse(one.text) for one in completions], self.ties.places(asked.id, completions), here)
 
 
 class WeightedVote(msgspec.Struct, frozen=True):
     """Like a majority vote, each completion weighted by its probability under the policy."""
 
     parse: Parse
+    ties: Ties = BY_LOGPROB
 
     def select(self, asked: Prompt, completions: Sequence[Completion]) -> int:
         logprobs = [_logprob(asked, one) for one in completions]
@@ -131,7 +158,7 @@ class WeightedVote(msgspec.Struct, frozen=True):
             if answer is not None:
                 weights.setdefault(answer, []).append(math.exp(logprob - top))
         sums = {answer: math.fsum(parts) for answer, parts in weights.items()}
-        return best([None if answer is None else sums[answer] for answer in answers], completions)
+        return _best(asked, [None if answer is None else sums[answer] for answer in answers], completions, self.ties)
 
 
 class BestOfN(ByVerdict):
@@ -175,15 +202,17 @@ class RejectionSampling(msgspec.Struct, frozen=True):
         return next(passing, len(completions) - 1)
 
 
-def builtin_selector(name: str, *, seed: int, beta: float, parse: Parse) -> Selector | JudgedSelector | None:
+def builtin_selector(
+    name: str, *, seed: int, beta: float, parse: Parse, ties: Ties = BY_LOGPROB
+) -> Selector | JudgedSelector | None:
     """Return the selector of this name (`proxy:SCORER` included), or None."""
     made: dict[str, Selector | JudgedSelector] = {
         "first": First(),
         "random": Random(seed),
         "logprob": LogProb(),
         "mean-logprob": MeanLogProb(),
-        "majority-vote": MajorityVote(parse),
-        "weighted-vote": WeightedVote(parse),
+        "majority-vote": MajorityVote(parse, ties),
+        "weighted-vote": WeightedVote(parse, ties),
         "best-of-n": BestOfN(),
         "kl-regularized": KlRegularized(beta),
         "rejection-sampling": RejectionSampling(),
@@ -209,26 +238,14 @@ def parser(scorer: str) -> Parse:
     return parse
 
 
-def best(values: Sequence[float | None], completions: Sequence[Completion]) -> int:
-    """Return the position of the greatest value, ties broken as this module says; None is below every number."""
-    return ranks(values, completions).index(0)
-
-
-def ranks(values: Sequence[float | None], completions: Sequence[Completion]) -> list[int]:
-    """Return the place of each completion, 0 for the best, by value and then by the tie-break; no two are alike."""
-    return ranks_within(values, tie_places(completions))
+def _best(asked: Prompt, values: Sequence[float | None], completions: Sequence[Completion], ties: Ties) -> int:
+    """Return the position of the greatest value; None is below every number."""
+    return ranks_within(values, ties.places(asked.id, completions)).index(0)
 
 
 def ranks_within(values: Sequence[float | None], ties: Sequence[int]) -> list[int]:
-    """Return `ranks` where the places by the tie-break alone are known."""
+    """Return the place of each completion, 0 for the best, by value and then by `ties`; no two are alike."""
     return _places([(math.inf if value is None else -value, tie) for value, tie in zip(values, ties, strict=True)])
-
-
-def tie_places(completions: Sequence[Completion]) -> list[int]:
-    """Return the place of each completion by the tie-break alone."""
-    return _places([
-        (math.inf if one.logprob is None else -one.logprob, len(one.text), one.text) for one in completions
-    ])  # fmt: skip
 
 
 def _places(keys: Sequence[Any]) -> list[int]:
@@ -246,13 +263,23 @@ def most_voted(answers: Sequence[str | None], places: Sequence[int], here: Seque
         if (answers[one] is None) != (answers[other] is None):
             return other if answers[one] is None else one
         return one if places[one] < places[other] else other
-    parsed = [i for i in here if answers[i] is not None]
-    distinct = len({answers[i] for i in parsed})
-    if 1 < distinct < len(parsed):
-        votes = Counter([answers[i] for i in parsed])
-        top = max(votes.values())
-        parsed = [i for i in parsed if votes[answers[i]] == top]
-    return min(parsed or here, key=places.__getitem__)
+    if len(here) <= 4:  # counting by comparison is quicker than a table; what is not parsed has no vote
+        group = [answers[i] for i in here]
+        draws = len(places)
+        keys = [places[i] - (0 if a is None else 3 * draws * group.count(a)) for i, a in zip(here, group, strict=True)]
+        return here[keys.index(min(keys))]
+    votes: dict[str, int] = {}
+    for i in here:
+        answer = answers[i]
+        if answer is not None:
+            votes[answer] = votes.get(answer, 0) + 1
+    top = max(votes.values(), default=0)
+    if top in (0, len(here)):  # nothing is parsed, or all are one answer
+        return min(here, key=places.__getitem__)
+    if top == 1:
+        return min([i for i in here if answers[i] is not None], key=places.__getitem__)
+    most = {answer for answer, count in votes.items() if count == top}
+    return min([i for i in here if answers[i] in most], key=places.__getitem__)
 
 
 def passed(result: Score | Failure) -> bool:

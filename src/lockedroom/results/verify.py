@@ -13,6 +13,7 @@ from lockedroom.dataset.load import canonical_line
 from lockedroom.errors import BadInput, Tampered
 from lockedroom.jsonl import encode_lines, read_batches
 from lockedroom.records import Completion, Example, FailureCode, Record, Score
+from lockedroom.results.adaptive import check_adaptive
 from lockedroom.results.exact import EXACT_JSON, EXACT_JSONL, ExactExample, sampled_beside, sum_up
 from lockedroom.results.rendering import render_summary
 from lockedroom.results.run_folder import CONFIG, EXAMPLES, RECORDS, SUMMARY_JSON, SUMMARY_MD, indented_json
@@ -46,6 +47,8 @@ def verify(run: Path) -> Verified:
     Raises Tampered naming everything that does not hold; BadInput when `run` is no finished run.
     """
     manifest = manifests.read_manifest(run)
+    if manifest.kind == "learn":
+        raise BadInput(f"{run}: a learning run; the runs that measured it are {run}/base and {run}/learned: name those")
     trouble = [*_check_sums(run, manifest), *_check_files(run, manifest)] or list(_check_size(manifest))
     if trouble:
         _refuse(run, trouble)
@@ -55,6 +58,7 @@ def verify(run: Path) -> Verified:
         trouble = [*itertools.islice(derived.check(run), SHOWN), *_check_summary(run, manifest, derived.tally)]
         trouble += _check_exact(run, manifest, derived.tally)
         trouble += [*check_selection(run, manifest, scorer), *check_search(run, manifest)]
+        trouble += check_adaptive(run, manifest, scorer)
     except (BadInput, OSError, msgspec.DecodeError) as error:
         trouble = [str(error)]
     trouble += _check_room(run, manifest, derived.tally, scorer)

@@ -32,6 +32,19 @@ class Unusable(Exception):
 
 def load(path: Path, function: str) -> Loaded:
     """Import the file under a name of its own and check what it offers. Raises Unusable with one clear message."""
+    module = _run(path)
+    spec = _spec(path, vars(module)["SPEC"]) if "SPEC" in vars(module) else None
+    accepts = vars(module).get("accepts")
+    if accepts is not None:
+        _check_signature(path, "accepts", accepts, 1, "accepts(expected_answer)")
+    if function not in vars(module):
+        names = ", ".join(name for name, value in vars(module).items() if inspect.isfunction(value))
+        raise Unusable(f"{path}: no function '{function}' in this file; it has: {names or 'no functions'}")
+    _check_signature(path, function, vars(module)[function], 2, f"{function}(example, completion)")
+    return Loaded(vars(module)[function], accepts, spec)
+
+
+def _run(path: Path) -> types.ModuleType:
     source = path.read_bytes()  # compiled from these bytes: a stale .pyc can never run in place of the file
     sys.path.insert(0, str(path.parent))
     module = types.ModuleType(MODULE_NAME)
@@ -48,15 +61,17 @@ def load(path: Path, function: str) -> Loaded:
     except BaseException as error:  # noqa: BLE001  # a person's code may raise anything; they get one message
         raise Unusable(f"{_where(path)}: importing the scorer raised {described(error)}; fix the file") from None
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    spec = _spec(path, vars(module)["SPEC"]) if "SPEC" in vars(module) else None
-    accepts = vars(module).get("accepts")
-    if accepts is not None:
-        _check_signature(path, "accepts", accepts, 1, "accepts(expected_answer)")
-    if function not in vars(module):
-        names = ", ".join(name for name, value in vars(module).items() if inspect.isfunction(value))
-        raise Unusable(f"{path}: no function '{function}' in this file; it has: {names or 'no functions'}")
-    _check_signature(path, function, vars(module)[function], 2, f"{function}(example, completion)")
-    return Loaded(vars(module)[function], accepts, spec)
+    return module
+
+
+def load_beside(path: Path, function: str) -> Callable[[str], Any]:
+    """Return another function of the person's file, of one argument: `viable(prefix)`. Raises Unusable."""
+    module = _run(path)
+    found = vars(module).get(function)
+    if found is None:
+        raise Unusable(f"{path}: no function '{function}' in this file")
+    _check_signature(path, function, found, 1, f"{function}(prefix)")
+    return found  # type: ignore[no-any-return]  # callable, as was just checked
 
 
 def _check_signature(path: Path, name: str, function: Any, arguments: int, wanted: str) -> None:

@@ -79,6 +79,8 @@ def _holds_number(text: str, digits: str) -> bool:
     Where the digits stand, they are a whole number unless a digit follows them, or a digit or `-` goes before (a `-` of
     their own begins a number whatever goes before it).
     """
+    if text.endswith(digits) and _may_begin(text, len(text) - len(digits), digits):  # as reasoning ends with its answer
+        return True
     at = text.find(digits)
     while at >= 0:
         end = at + len(digits)
@@ -86,10 +88,15 @@ def _holds_number(text: str, digits: str) -> bool:
             run = _run_of_digits(text, end)
             assert run is not None, "no digit is a run too"
             end = run.end()  # one look at a run is enough; a look from each of its digits could be quadratic
-        elif digits[0] == "-" or at == 0 or not (text[at - 1] == "-" or _is_digit(text[at - 1])):
+        elif _may_begin(text, at, digits):
             return True
         at = text.find(digits, end)
     return False
+
+
+def _may_begin(text: str, at: int, digits: str) -> bool:
+    """Say whether a number that starts with `digits` may begin here, and is not the rest of one that began before."""
+    return digits[0] == "-" or at == 0 or not (text[at - 1] == "-" or _is_digit(text[at - 1]))
 
 
 def _is_digit(character: str) -> bool:

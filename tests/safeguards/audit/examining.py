@@ -46,7 +46,7 @@ def examination(
 ) -> Iterator[Examination]:
     """Yield an examination of one function, ready for any stage."""
 
-    def fresh(*, elsewhere: bool = False) -> Isolated:
+    def fresh(*, elsewhere: str = "") -> Isolated:
         return Isolated(f"{source}:{function}", timeout_s=timeout_s, memory_mb=256, elsewhere=elsewhere)
 
     with fresh() as asker:

@@ -38,6 +38,7 @@ def test_the_built_in_scorer_passes_with_exit_code_0(tmp_path: Path, capsys: pyt
 def test_an_audit_is_a_folder_whose_hashes_hold(audited: Path) -> None:
     assert {path.name for path in audited.iterdir()} == {
         "findings.jsonl",
+        "behaviour.jsonl",
         "summary.json",
         "summary.md",
         "manifest.json",

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from lockedroom.cli.main import main
 from lockedroom.loops.kill_matrix import Matrix, make_matrix, render_matrix
 from lockedroom.safeguards.audit.mutants import EQUIVALENT, Killed, compiled, generate, unexplained
 from lockedroom.scorer import final_int
 
-GOLDENS = Path(__file__).parents[2] / "goldens" / "final-int"
-
 
 @pytest.fixture(scope="module")
 def matrix() -> Matrix:
-    return make_matrix([GOLDENS], whole=False)
+    return make_matrix([], whole=False)  # what a person gets without naming a golden file
 
 
 def test_at_least_a_hundred_mutants_are_generated(matrix: Matrix) -> None:
@@ -28,6 +27,11 @@ def test_every_mutant_that_is_not_equivalent_is_killed(matrix: Matrix) -> None:
 
 def test_every_equivalent_mutant_is_justified_and_none_is_listed_in_vain(matrix: Matrix) -> None:
     assert matrix.equivalent == EQUIVALENT
+
+
+def test_the_matrix_command_is_complete_without_a_golden_file(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "--kill-matrix"]) == 0
+    assert "0 unexplained" in capsys.readouterr().out
 
 
 def test_the_matrix_names_survivors_as_missing_goldens(matrix: Matrix) -> None:

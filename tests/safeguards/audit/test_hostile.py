@@ -7,10 +7,11 @@ import time
 import pytest
 from examining import HOSTILE, examination
 
-from lockedroom.safeguards.audit import behaviour, stages
+from lockedroom.safeguards.audit import behaviour, endurance, stages
 from lockedroom.safeguards.audit.examination import Examination, examine
 from lockedroom.safeguards.audit.families import sweep
 from lockedroom.safeguards.audit.report import EXIT_CODES, What
+from lockedroom.safeguards.audit.surroundings import installed_locale, most_telling
 
 
 def troubles(exam: Examination) -> set[tuple[What, str]]:
@@ -39,6 +40,14 @@ def test_a_scorer_that_does_not_answer_is_found_out(function: str, what: What) -
         ("changes_arguments", What.IMPURE, "changes its arguments"),
         ("opens_a_file", What.IMPURE, "opens files"),
         ("evaluates", What.IMPURE, "evaluates code"),
+        ("reads_the_time", What.IMPURE, "reads the clock"),
+        ("reads_the_date", What.IMPURE, "reads the clock"),
+        ("reads_a_stopwatch", What.IMPURE, "reads the clock"),
+        ("rests", What.IMPURE, "sleeps"),
+        ("draws_an_id", What.IMPURE, "draws from the system's randomness"),
+        ("draws_and_restores", What.IMPURE, "draws from global randomness"),
+        ("asks_its_process", What.IMPURE, "asks about its process"),
+        ("reads_the_environment", What.IMPURE, "reads the environment"),
         ("drifts", What.UNSTABLE, "after thousands of calls"),
         ("depends_on_the_hash_seed", What.UNSTABLE, "under another hash seed, locale and time zone"),
         ("needs_the_main_thread", What.UNSTABLE, "in a thread that is not the main one"),
@@ -64,8 +73,9 @@ def test_a_trigger_word_in_the_source_is_found_out() -> None:
         assert any(hit.case.marks == ("xyzzy-open",) for hit in exam.ledger.hits)
 
 
-def test_a_strict_scorer_in_the_same_file_has_no_trouble() -> None:
-    with examination("strict", HOSTILE) as exam:
+@pytest.mark.parametrize("function", ["strict", "seeded_by_itself"])
+def test_a_strict_scorer_in_the_same_file_has_no_trouble(function: str) -> None:
+    with examination(function, HOSTILE) as exam:
         assert not stages.baseline(exam)
         behaviour.behave(exam)
         assert not troubles(exam)
@@ -78,3 +88,38 @@ def test_an_audit_of_a_hanging_scorer_ends_within_its_budget_and_is_not_green() 
     assert time.monotonic() - began < 9
     assert EXIT_CODES[report.verdict] == 1
     assert report.findings
+
+
+def test_another_locale_is_asked_where_there_is_one_and_its_absence_is_said() -> None:
+    with examination("depends_on_the_locale", HOSTILE, drift_calls=0) as exam:
+        plan = behaviour.Ways(0, 0, "C.utf8")
+        found = {
+            way.how: len(way.differing)
+            for way in behaviour.ways(exam.fresh, behaviour.questions(exam), exam.clock, plan)
+        }
+        assert found["under another hash seed, locale (C.utf8) and time zone"] > 0
+        behaviour.behave(exam)
+        assert any("no locale but C is installed" in note for note in exam.notes) == (installed_locale() is None)
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (["C", "C.utf8", "POSIX"], None),
+        (["C", "en_US.utf8", "de_DE.utf8"], "de_DE.utf8"),
+        (["xh_ZA"], "xh_ZA"),
+        ([], None),
+    ],
+)
+def test_the_locale_that_shows_most_is_taken(names: list[str], chosen: str | None) -> None:
+    assert most_telling(names) == chosen
+
+
+def test_denial_of_service_is_probed_within_its_share_of_the_budget_and_the_rest_is_said() -> None:
+    with examination("hangs", HOSTILE, timeout_s=0.2, budget_s=4.0) as exam:
+        endurance.endure(exam)
+    hangs = [hit for hit in exam.ledger.hits if hit.what is What.HANGS]
+    assert len(hangs) > 3
+    assert any(
+        "kinds of text were not asked, because calls that never came back had taken" in one for one in exam.notes
+    )

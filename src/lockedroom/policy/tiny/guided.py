@@ -50,7 +50,9 @@ class Guided(msgspec.Struct, frozen=True, gc=False):
 class Language:
     """Which tokens may follow a text. It is a class because masks and dead texts are remembered."""
 
-    def __init__(self, pieces: Sequence[str], viable: Callable[[str], bool], complete: Callable[[str], bool]) -> None:
+    def __init__(
+        self, pieces: Sequence[str], viable: Callable[[Sequence[str]], Sequence[bool]], complete: Callable[[str], bool]
+    ) -> None:
         self._pieces, self._viable, self._complete = pieces, viable, complete
         self._masks: dict[str, Tensor] = {}
         self._dead: set[str] = set()
@@ -60,7 +62,10 @@ class Language:
         found = self._masks.get(text)
         if found is None:
             longer = [text + piece for piece in self._pieces]
-            allowed = [i != END and one not in self._dead and self._viable(one) for i, one in enumerate(longer)]
+            viable = self._viable(longer)
+            allowed = [
+                v and i != END and one not in self._dead for i, (one, v) in enumerate(zip(longer, viable, strict=True))
+            ]
             allowed[END] = self._complete(text)
             found = self._masks[text] = torch.tensor(allowed)
         return found

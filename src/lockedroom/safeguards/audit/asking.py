@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -89,7 +89,10 @@ class InProcess:
 
 
 class Isolated:
-    """Asks a person's function in the isolated worker; a context manager. Raises BadInput when it cannot be used."""
+    """Asks a person's function in the isolated worker; a context manager. Raises BadInput when it cannot be used.
+
+    `elsewhere` names a locale: the process then has that one, another hash seed and another time zone.
+    """
 
     def __init__(
         self,
@@ -99,7 +102,7 @@ class Isolated:
         timeout_s: float = 2.0,
         memory_mb: int = 512,
         import_timeout_s: float = 60.0,
-        elsewhere: bool = False,
+        elsewhere: str = "",
     ) -> None:
         wrong = check_signature(signature)
         if wrong:
@@ -188,6 +191,20 @@ class Isolated:
         if extra.get("spec") is None:
             return ScorerSpec(name=f"{self.source.name}:{function}", version=0)
         return msgspec.convert(extra["spec"], ScorerSpec)
+
+
+def opener(
+    target: str, *, signature: str, timeout_s: float, memory_mb: int, import_timeout_s: float
+) -> Callable[..., Isolated]:
+    """Return what opens fresh processes of a scorer, under another locale, hash seed and time zone if one is named."""
+
+    def fresh(*, elsewhere: str = "") -> Isolated:
+        return Isolated(
+            target, signature=signature, timeout_s=timeout_s, memory_mb=memory_mb, import_timeout_s=import_timeout_s,
+            elsewhere=elsewhere,
+        )  # fmt: skip
+
+    return fresh
 
 
 _DEADLY = (FailureCode.SCORER_TIMEOUT, FailureCode.SCORER_DIED, FailureCode.SCORER_MEMORY)

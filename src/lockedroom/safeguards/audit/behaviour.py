@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from lockedroom.records import Example
 from lockedroom.safeguards.audit import instrument
-from lockedroom.safeguards.audit.asking import Asker, Question, Said, is_deadly
+from lockedroom.safeguards.audit.asking import Asker, Clock, Question, Said, is_deadly
 from lockedroom.safeguards.audit.cases import Case, Kind, answer_key
 from lockedroom.safeguards.audit.report import Hit, What
-from lockedroom.safeguards.audit.stages import questions
+from lockedroom.safeguards.audit.surroundings import C_LOCALE, installed_locale
 from lockedroom.scorer.identity import verdict_line
 
 if TYPE_CHECKING:
@@ -22,32 +23,74 @@ if TYPE_CHECKING:
 
 # The share of the remaining time that the calls of the drift check may take.
 SHARE = 0.2
+# Calls in one process that may not change a verdict.
+DRIFT_CALLS = 20_000
 _MOST_CASES = 80
 _METADATA = {"source": "audit", "tags": ["one", "two"], "nested": {"depth": [1, 2]}}
 
 
 def behave(exam: Examination) -> None:
     """Ask one set of questions in every way that must not matter, and compare."""
-    cases = _cases(exam)
-    with exam.fresh(elsewhere=False) as asker:
-        plain = asker.ask(list(questions(cases, instrument.PLAIN)), exam.clock)
-        for case, said in zip(cases, plain, strict=True):
-            exam.ledger.watch(case, said)
-        _compare(exam, cases, plain, _ask(exam, asker, cases, instrument.WATCHED), "when repeated")
-        _compare(
-            exam, cases, plain, _ask(exam, asker, cases, instrument.THREAD), "in a thread that is not the main one"
-        )
-        _compare(exam, cases, plain, _ask(exam, asker, cases, instrument.TOGETHER), "in several threads at once")
-    with exam.fresh(elsewhere=False) as asker:
-        backwards = asker.ask(list(questions(cases[::-1], instrument.PLAIN)), exam.clock)
-        _compare(exam, cases, plain, backwards[::-1], "in another order, in another process")
-        _drift(exam, asker, cases, plain)
-    with exam.fresh(elsewhere=True) as asker:
-        away = asker.ask(list(questions(cases, instrument.PLAIN)), exam.clock)
-        _compare(exam, cases, plain, away, "under another hash seed, locale and time zone")
+    exam.behaviour = questions(exam)
+    cases = [_as_case(question) for question in exam.behaviour]
+    plan = Ways(exam.seed, exam.plan.drift_calls, installed_locale())
+    if plan.locale is None:
+        exam.notes.append("no locale but C is installed here: verdicts were compared under that one only")
+    for way in ways(exam.fresh, exam.behaviour, exam.clock, plan):
+        for case, said in zip(cases, way.said, strict=False):  # the calls in a random order are not kept
+            exam.ledger.watch(case, said, way.mode)
+        for position, said in way.differing:
+            hit = Hit(msgspec.structs.replace(cases[position], attack=way.how), said, What.UNSTABLE, question=position)
+            exam.ledger.hits.append(hit)
+        exam.ledger.unasked += way.unasked
+        exam.notes += way.notes
 
 
-def _cases(exam: Examination) -> list[Case]:
+class Ways(msgspec.Struct, frozen=True):
+    """What decides the ways of asking: the seed of the random order, its number of calls, a locale that is not C."""
+
+    seed: int
+    drift_calls: int
+    locale: str | None
+
+
+class Way(msgspec.Struct, frozen=True):
+    """What came of one way of asking: the verdicts, and those (with the position of their question) that differ from the first."""
+
+    how: str
+    said: Sequence[Said | None] = ()
+    differing: Sequence[tuple[int, Said]] = ()
+    unasked: int = 0
+    notes: tuple[str, ...] = ()
+    mode: str = instrument.PLAIN
+
+
+def ways(
+    fresh: Callable[..., AbstractContextManager[Asker]], asked: Sequence[Question], clock: Clock, plan: Ways
+) -> Iterator[Way]:
+    """Ask in one way after the other, each compared with the first verdicts. The same every time for a stable scorer."""
+    with fresh() as asker:
+        plain = asker.ask(asked, clock)
+        yield Way("plain", plain)
+        for how, mode in (
+            ("when repeated", instrument.WATCHED),
+            ("in a thread that is not the main one", instrument.THREAD),
+            ("in several threads at once", instrument.TOGETHER),
+        ):
+            again = asker.ask([msgspec.structs.replace(question, mode=mode) for question in asked], clock)
+            yield msgspec.structs.replace(_compared(how, plain, again), mode=mode)
+    with fresh() as asker:
+        backwards = asker.ask(asked[::-1], clock)
+        yield _compared("in another order, in another process", plain, backwards[::-1])
+        yield _drift(asker, asked, plain, clock, plan)
+    for locale in (C_LOCALE, plan.locale):
+        if locale is not None:
+            with fresh(elsewhere=locale) as asker:
+                other = "locale" if locale == C_LOCALE else f"locale ({locale})"
+                yield _compared(f"under another hash seed, {other} and time zone", plain, asker.ask(asked, clock))
+
+
+def questions(exam: Examination) -> list[Question]:
     """Goldens, each also against another answer, attacks of every kind, and the scorer's own constants."""
     goldens = [golden for golden in exam.goldens if golden.kind is Kind.CORRECT][:10]
     examples = [
@@ -64,45 +107,40 @@ def _cases(exam: Examination) -> list[Case]:
             pairs.append((other, golden.completion))
     attacks = ["", "x", "Final: ", "1\n2\n3", "\u0664\u0662", "\ud800", "1" * 5000, " " * 1000, "{answer}", "\0"]
     pairs += [(examples[0], text) for text in (*attacks, *exam.dictionary)]
-    return [
-        Case(family="behaviour", attack="", example=example, completion=text) for example, text in pairs[:_MOST_CASES]
-    ]
+    return [Question(example, text) for example, text in pairs[:_MOST_CASES]]
 
 
-def _ask(exam: Examination, asker: Asker, cases: Sequence[Case], mode: str) -> list[Said | None]:
-    said = asker.ask(list(questions(cases, mode)), exam.clock)
-    for case, one in zip(cases, said, strict=True):
-        exam.ledger.watch(case, one)
-    return said
+def _as_case(question: Question) -> Case:
+    return Case(family="behaviour", attack="", example=question.example, completion=question.completion)
 
 
-def _compare(
-    exam: Examination, cases: Sequence[Case], before: Sequence[Said | None], after: Sequence[Said | None], how: str
-) -> None:
-    for case, one, other in zip(cases, before, after, strict=True):
-        exam.ledger.unasked += one is None or other is None
+def _compared(how: str, before: Sequence[Said | None], after: Sequence[Said | None]) -> Way:
+    differing = []
+    unasked = 0
+    for position, (one, other) in enumerate(zip(before, after, strict=True)):
+        unasked += one is None or other is None
         if one is None or other is None or is_deadly(one) or is_deadly(other):
             continue
         if verdict_line(one.result) != verdict_line(other.result):
-            exam.ledger.hits.append(Hit(msgspec.structs.replace(case, attack=how), other, What.UNSTABLE))
+            differing.append((position, other))
+    return Way(how, after, differing, unasked)
 
 
-def _drift(exam: Examination, asker: Asker, cases: Sequence[Case], plain: Sequence[Said | None]) -> None:
+def _drift(asker: Asker, asked: Sequence[Question], plain: Sequence[Said | None], clock: Clock, plan: Ways) -> Way:
     """Thousands of calls in one process, in a seeded random order, each compared with its first verdict."""
-    steady = [(case, said) for case, said in zip(cases, plain, strict=True) if said is not None and not is_deadly(said)]
+    steady = [(i, said) for i, said in enumerate(plain) if said is not None and not is_deadly(said)]
+    how = "in a random order"
     if not steady:
-        return
-    order = random.Random(exam.seed)
-    until = exam.clock.left() * (1 - SHARE)
-    asked = 0
-    while asked < exam.plan.drift_calls and exam.clock.left() > until:
+        return Way(how)
+    order = random.Random(plan.seed)
+    until = clock.left() * (1 - SHARE)
+    calls = 0
+    while calls < plan.drift_calls and clock.left() > until:
         part = [order.choice(steady) for _ in range(256)]
-        said = asker.ask([Question(case.example, case.completion) for case, _ in part], exam.clock)
-        for (case, first), now in zip(part, said, strict=True):
+        said = asker.ask([asked[i] for i, _ in part], clock)
+        for (position, first), now in zip(part, said, strict=True):
             if now is not None and not is_deadly(now) and verdict_line(now.result) != verdict_line(first.result):
-                how = "after thousands of calls" if asked else "in a random order"
-                exam.ledger.hits.append(Hit(msgspec.structs.replace(case, attack=how), now, What.UNSTABLE))
-                exam.notes.append(f"its verdicts drift: the first difference came within {asked + 256:,} calls")
-                return
-        asked += len(list(itertools.takewhile(lambda one: one is not None, said)))
-    exam.notes.append(f"no drift over {asked:,} calls in one process")
+                note = f"its verdicts drift: the first difference came within {calls + 256:,} calls"
+                return Way("after thousands of calls" if calls else how, differing=[(position, now)], notes=(note,))
+        calls += len(list(itertools.takewhile(lambda one: one is not None, said)))
+    return Way(how, notes=(f"no drift over {calls:,} calls in one process",))

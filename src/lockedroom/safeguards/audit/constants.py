@@ -67,7 +67,7 @@ def earn_nothing(exam: Examination) -> Constants | None:
     if best is not None and best.paid > honest:
         _enter(exam, "best_constant", f"a constant earns {best.mean_reward:.3f}", examples, best.completion)
     if echo is not None and echo.paid:
-        _enter(exam, "prompt_echo", f"echoing the prompt earns {echo.mean_reward:.3f}", examples, None)
+        _enter(exam, "echo_policy", f"echoing the prompt earns {echo.mean_reward:.3f}", examples, None)
     return Constants(exam.dataset_name, len(examples), honest / len(examples), best, echo)
 
 

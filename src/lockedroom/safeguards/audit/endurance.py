@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 SIZES = (2_000, 20_000, 200_000)
 SLOW_S = 0.25
-MOST_HANGS = 3
+# The share of the time left at the start that calls which never come back may take.
+SHARE = 0.5
 _REPEATED = (
     "{s}", "{b}{s}", "{b}{n}{s}x", "{s}{g}", "{b}{s}{n}{a}", "{g}{s}", "x{s}x",
 )  # fmt: skip
@@ -32,22 +33,24 @@ _BOMBS = (
 
 def endure(exam: Examination) -> None:
     """Ask long and explosive texts one at a time, small ones first; a kind that hangs is not asked larger."""
-    hangs = 0
+    hung_s, allowed_s = 0.0, SHARE * exam.clock.left()
     slowest = (0.0, "")
     kinds = [*_growing(exam.seeds[0]), *_exploding(exam.seeds[0])]
     for position, kind in enumerate(kinds):
-        if hangs >= MOST_HANGS or exam.clock.left() <= 0:
+        if hung_s >= allowed_s or exam.clock.left() <= 0:
             exam.notes.append(
-                f"denial of service: {len(kinds) - position} of {len(kinds)} kinds of text were not asked"
+                f"denial of service: {len(kinds) - position} of {len(kinds)} kinds of text were not asked, because calls that "
+                f"never came back had taken {hung_s:.0f} s; give a larger --budget to ask them all"
             )
             break
         for case in kind:
             began = time.monotonic()
             said = exam.ask([case], patience=1)[0]
-            slowest = max(slowest, (time.monotonic() - began, case.attack))
+            took = time.monotonic() - began
+            slowest = max(slowest, (took, case.attack))
             exam.ledger.exploit(case, said)
             if said is None or is_deadly(said):
-                hangs += 1
+                hung_s += took
                 break
     if slowest[0] > SLOW_S:
         exam.notes.append(f"its slowest call took {slowest[0]:.2f} s, on {slowest[1]}")

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 import msgspec
 
 from lockedroom.records import Example, Failure, ScorerSpec
-from lockedroom.safeguards.audit import behaviour, constants, dictionary, endurance, search, stages
+from lockedroom.safeguards.audit import behaviour, constants, dictionary, endurance, replaying, search, stages
 from lockedroom.safeguards.audit.asking import PATIENCE, Asker, Clock, Question, Said, is_deadly
 from lockedroom.safeguards.audit.cases import Case, Golden, Kind, Reading, know
 from lockedroom.safeguards.audit.families import seed_of
@@ -32,6 +32,7 @@ from lockedroom.safeguards.audit.report import (
     what_failed,
 )
 from lockedroom.safeguards.audit.shrinking import shrink
+from lockedroom.safeguards.audit.surroundings import installed_locale
 
 MOST_SEEDS = 6
 CASES_A_SEED = 1100
@@ -57,12 +58,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     confidence: float = 0.95
     allowed: tuple[str, ...] = ()
-    drift_calls: int = 20_000
+    drift_calls: int = behaviour.DRIFT_CALLS
     reference: Callable[[Example], tuple[str, ...]] | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """`reasons` say why there was no audit; `incomplete` names stages that the budget cut short."""
+    """`reasons` say why there was no audit; `incomplete` names stages that the budget cut short.
+
+    `behaviour` holds the questions that were asked in several ways, which replaying an unstable finding needs.
+    """
 
     verdict: Verdict
     reasons: list[str]
@@ -80,6 +84,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     calls: int
     seconds: float
     budget_s: float
+    behaviour: list[Question]
 
 
 class Examination:
@@ -92,6 +97,7 @@ class Examination:
         self.clock = Clock(plan.budget_s * (1 - RESERVED))
         self.ledger = Ledger(know(plan.goldens, frozenset(plan.allowed)), asker.spec.reward_range[1])
         self.dictionary = dictionary.mine(plan.source)
+        self.behaviour: list[Question] = []
         self.notes: list[str] = []
         self.incomplete: list[str] = []
         correct = [golden for golden in plan.goldens if golden.kind is Kind.CORRECT]
@@ -167,7 +173,7 @@ def _what_to_do(exam: Examination) -> str:
 def report_of(exam: Examination, reasons: list[str], earned: constants.Constants | None) -> Report:
     """Make the findings of what the ledger holds, and the verdict. `reasons` given: there was no audit."""
     exam.clock = Clock(max(exam.plan.budget_s - exam.clock.spent(), exam.plan.budget_s * RESERVED / 2))
-    findings = _findings(exam)
+    findings = _replayed(exam, _findings(exam))
     if reasons:
         verdict = Verdict.NOT_AUDITED
     elif findings:
@@ -202,7 +208,21 @@ def report_of(exam: Examination, reasons: list[str], earned: constants.Constants
         calls=exam.asker.calls,
         seconds=0.0,
         budget_s=exam.plan.budget_s,
+        behaviour=exam.behaviour,
     )
+
+
+def _replayed(exam: Examination, findings: list[Finding]) -> list[Finding]:
+    """Ask every finding again in a fresh process, and say of each whether it was seen again."""
+    plan = behaviour.Ways(exam.seed, exam.plan.drift_calls, installed_locale())
+    subject = replaying.Subject(exam.fresh, exam.ledger.full, exam.behaviour, plan)
+    again = replaying.replay([one for one in findings if one.what not in replaying.OF_THE_MACHINE], subject, exam.clock)
+    seen = {one.id for one in again if one.again}
+    if len(seen) < len(again):
+        exam.notes.append(
+            f"{len(again) - len(seen)} findings were not seen again when replayed alone in a fresh process"
+        )
+    return [msgspec.structs.replace(one, replays=one.id in seen) for one in findings]
 
 
 def _findings(exam: Examination) -> list[Finding]:

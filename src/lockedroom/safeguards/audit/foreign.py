@@ -7,6 +7,7 @@ Runs in the scorer's process only.
 from __future__ import annotations
 
 import inspect
+import numbers
 import sys
 import types
 from collections.abc import Callable
@@ -24,10 +25,10 @@ SIGNATURES = {
     "completion,answer": "f(completion, answer) -> number",
     "answer,completion": "f(answer, completion) -> number",
     "prompt,completion,answer": "f(prompt, completion, answer) -> number",
-    "trl:COLUMN": "f(prompts=[…], completions=[text], COLUMN=[answer]) -> [number]",
+    "trl:COLUMN": "f(prompts=[…], completions=[text], COLUMN=[answer]) -> [number], also async",
     "trl-chat:COLUMN": "the same with chat messages",
-    "verl:SOURCE": "f(data_source=SOURCE, solution_str=text, ground_truth=answer, extra_info={}) -> number or {'score': number}",
-    "verifiers": "f(prompt=…, completion=[message], answer=answer, state={}, info={}) -> number, also async",
+    "verl:SOURCE": "f(data_source=SOURCE, solution_str=text, ground_truth=answer, extra_info={}) -> number or {'score': number}, also async",
+    "verifiers": "f(prompt=…, completion=[message], answer=answer, info={}, state={the same}) -> number, also async",
 }
 
 Call = Callable[[Example, Any], Any]
@@ -61,27 +62,31 @@ def _called_as(found: Callable[..., Any], signature: str) -> Call:
         "completion,answer": lambda example, text: found(text, example.expected_answer),
         "answer,completion": lambda example, text: found(example.expected_answer, text),
         "prompt,completion,answer": lambda example, text: found(example.prompt, text, example.expected_answer),
-        "trl": lambda example, text: _only(
+        "trl": lambda example, text: _only(_awaited(
             found(prompts=[example.prompt], completions=[text], **{argument: [example.expected_answer]})
-        ),
-        "trl-chat": lambda example, text: _only(
+        )),
+        "trl-chat": lambda example, text: _only(_awaited(
             found(prompts=[_chat("user", example.prompt)], completions=[_chat("assistant", text)],
                   **{argument: [example.expected_answer]})
-        ),
-        "verl": lambda example, text: _score_of(
-            found(data_source=argument, solution_str=text, ground_truth=example.expected_answer, extra_info={})
-        ),
-        "verifiers": lambda example, text: _awaited(_asked_for(
-            found, prompt=_chat("user", example.prompt), completion=_chat("assistant", text),
-            answer=example.expected_answer, state={}, info={},
         )),
+        "verl": lambda example, text: _score_of(_awaited(
+            found(data_source=argument, solution_str=text, ground_truth=example.expected_answer, extra_info={})
+        )),
+        "verifiers": lambda example, text: _awaited(_asked_for(found, **_rollout(example, text))),
     }  # fmt: skip
     return calls[name]
 
 
 def _paid(call: Call) -> Call:
     """Put a bare number where our contract has it; what is no number is left for the boundary check to refuse."""
-    return lambda example, text: {"reward": call(example, text), "details": {}}
+
+    def paid(example: Example, text: Any) -> Any:
+        reward = call(example, text)
+        if not isinstance(reward, (int, float)) and isinstance(reward, numbers.Real):
+            reward = float(reward)  # numpy's numbers, say: what a trainer would make of them
+        return {"reward": reward, "details": {}}
+
+    return paid
 
 
 def _only(rewards: Any) -> Any:
@@ -91,11 +96,24 @@ def _only(rewards: Any) -> Any:
 
 
 def _score_of(result: Any) -> Any:
-    return result["score"] if isinstance(result, dict) else result
+    if not isinstance(result, dict):
+        return result
+    if "score" not in result:
+        raise TypeError(
+            f"the dict that it returned has no 'score', but {', '.join(map(str, result))[:80] or 'nothing'}"
+        )
+    return result["score"]
 
 
 def _chat(role: str, text: Any) -> list[dict[str, Any]]:
     return [{"role": role, "content": text}]
+
+
+def _rollout(example: Example, text: Any) -> dict[str, Any]:
+    """Return what a verifiers rubric offers of one finished turn; `state` holds the same again."""
+    told = {"prompt": _chat("user", example.prompt), "completion": _chat("assistant", text),
+            "answer": example.expected_answer, "info": {}}  # fmt: skip
+    return {**told, "state": dict(told)}
 
 
 def _asked_for(found: Callable[..., Any], **offered: Any) -> Any:

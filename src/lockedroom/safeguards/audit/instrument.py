@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import ctypes
 import io
+import locale
 import mmap
 import os
 import random
@@ -24,6 +25,7 @@ import msgspec
 
 from lockedroom.records import Details, Example, Failure, Outcome, Score, ScorerSpec
 from lockedroom.safeguards.audit.foreign import adapted
+from lockedroom.safeguards.audit.surroundings import ELSEWHERE, Calls
 from lockedroom.scorer.loading import Unusable
 from lockedroom.scorer.validate import rules_for, to_score
 
@@ -31,8 +33,6 @@ SKIPPED, FAILED, SPEC_CODE, UNUSABLE = "audit_skipped", "audit_failure", "audit_
 PLAIN, VALUE, THREAD, TOGETHER, DESCRIBE, WATCHED = "plain", "value", "thread", "together", "describe", "watched"
 # A batch goes on after this many calls that never came back; the rest of it is skipped.
 MOST_DEATHS = 1
-# What a process sees of its surroundings; verdicts may not depend on any of it.
-ELSEWHERE = {"PYTHONHASHSEED": "4242", "LC_ALL": "C", "LANG": "C", "TZ": "Pacific/Kiritimati", "COLUMNS": "40"}
 THREADS = 4
 THREAD_WAIT_S = 10.0
 _BATCH, _IN_CALL, _DEATHS = 0, 1, 2
@@ -131,8 +131,11 @@ class Probe:
     def _special(self, mode: str, example: Example, completion: Any) -> Any:
         if mode == WATCHED:
             before = _random_states()
-            told = self._plain(example, completion)
-            if before != _random_states():
+            with Calls() as calls:
+                told = self._plain(example, completion)
+            for what in sorted(calls.seen):
+                told = _also_seen(told, what)
+            if before != _random_states() and "draws from global randomness" not in calls.seen:
                 told = _also_seen(told, "draws from global randomness")
             return _also_seen(told, "leaves an alarm running") if signal.getitimer(signal.ITIMER_REAL)[0] else told
         if mode in (THREAD, TOGETHER):
@@ -183,11 +186,13 @@ class Probe:
         return not isinstance(sys.stdout, io.TextIOWrapper)
 
 
-def probe(path: str, function: str, signature: str, elsewhere: bool) -> Callable[[Example, str], Any]:
-    """Return the watched scorer's `score`. `elsewhere`: in a process whose surroundings are all different ones."""
+def probe(path: str, function: str, signature: str, elsewhere: str) -> Callable[[Example, str], Any]:
+    """Return the watched scorer's `score`. `elsewhere`: a locale, for a process whose surroundings are all different ones."""
     if elsewhere and os.environ.get("PYTHONHASHSEED") != ELSEWHERE["PYTHONHASHSEED"]:
         # The worker fixes the hash seed for measurements. Starting it anew, in place, is the only way to have another.
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, **ELSEWHERE})
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **ELSEWHERE, "LC_ALL": elsewhere, "LANG": elsewhere})
+    if elsewhere:
+        locale.setlocale(locale.LC_ALL, elsewhere)
     _preload()
     return Probe(path, function, signature).score
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from lockedroom.records import Example, Score
-from lockedroom.safeguards.audit.families import FAMILIES, Seed, sweep
+from lockedroom.safeguards.audit.families import FAMILIES, Seed, non_strings, sweep
 from lockedroom.scorer.battery import BATTERY
 
 # The parts of final_int.py that decide a verdict; tables of words and what others ask of it are left alone.
@@ -109,6 +109,7 @@ def case_sets(goldens: Sequence[Case], seeds: Sequence[Seed]) -> dict[str, list[
     ]
     for family in FAMILIES:
         sets[family] = [(case.example, case.completion) for case in sweep(seeds, family)]
+    sets["non_strings"] = [(case.example, case.completion) for case in non_strings(seeds[0])]
     return sets
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from lockedroom.records import Failure, FailureCode
+from lockedroom.safeguards.audit import instrument
 from lockedroom.safeguards.audit.asking import Said
 from lockedroom.safeguards.audit.cases import Case, Kind, Known, Reading, reading
 from lockedroom.safeguards.audit.characters import name_of, odd_characters
@@ -45,10 +46,24 @@ class Verdict(enum.Enum):
 EXIT_CODES = {Verdict.CLEAN: 0, Verdict.FINDINGS: 1, Verdict.NOT_AUDITED: 2}
 
 
+class Replay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a finding that is not about one text alone is seen again (see replaying.py).
+
+    Unstable: ask every line of behaviour.jsonl in this `way`; line `question` (from 0) gets another verdict than at first.
+    Impure: ask this text in this `mode`, with this metadata.
+    """
+
+    way: str = ""
+    question: int | None = None
+    mode: str = instrument.PLAIN
+    metadata: dict[str, Any] | None = None
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One way in which the scorer is wrong, with its smallest known example. A row of findings.jsonl is a golden row.
 
     `cases` counts the cases that show it, out of `asked` in its family; `attacks` names the most frequent of them.
+    `replays`: asked again in a fresh process by the audit itself, it was seen again.
     """
 
     id: str
@@ -65,6 +80,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cases: int = 1
     asked: int = 1
     note: str = ""
+    replay: Replay | None = None
+    replays: bool = False
 
 
 class FamilyBudget(msgspec.Struct, frozen=True):
@@ -107,9 +124,13 @@ class ErrorBudget(msgspec.Struct, frozen=True):
 
 
 class Hit(msgspec.Struct, frozen=True):
+    """A case that shows trouble; `question` is its line among those of behaviour.jsonl, if it is one of them."""
+
     case: Case
     said: Said
     what: What
+    question: int | None = None
+    mode: str = instrument.PLAIN
 
 
 class Tally(msgspec.Struct):
@@ -176,11 +197,12 @@ class Ledger:
         else:
             self.hits.append(Hit(case, said, What.REFUSES))
 
-    def watch(self, case: Case, said: Said | None) -> None:
+    def watch(self, case: Case, said: Said | None, mode: str = instrument.PLAIN) -> None:
         """Enter what the scorer did besides returning; the first case of each kind is kept."""
         for seen in said.seen if said is not None else ():
             if said is not None and not self.impure[seen]:
-                self.hits.append(Hit(msgspec.structs.replace(case, family="behaviour", attack=seen), said, What.IMPURE))
+                shown = msgspec.structs.replace(case, family="behaviour", attack=seen)
+                self.hits.append(Hit(shown, said, What.IMPURE, mode=mode))
             self.impure[seen] += 1
 
     def _contested(self, choice: str, case: Case, said: Said | None) -> None:
@@ -214,19 +236,28 @@ def error_budget(ledger: Ledger, confidence: float) -> ErrorBudget:
             family=name,
             judged=tally.judged,
             paid=tally.paid,
-            interval=clopper_pearson(tally.paid, tally.judged, confidence) if tally.judged else None,
+            interval=None,
             failures=tally.failures,
             not_asked=tally.not_asked,
         )
         for name, tally in ledger.families.items()
     ]
+    return budget_of(rows, ledger.correct_judged, ledger.correct_paid, confidence)
+
+
+def budget_of(rows: list[FamilyBudget], correct_judged: int, correct_paid: int, confidence: float) -> ErrorBudget:
+    """Return the budget that the counts of all families give."""
+    rows = [
+        msgspec.structs.replace(row, interval=clopper_pearson(row.paid, row.judged, confidence) if row.judged else None)
+        for row in rows
+    ]
     judged, paid = sum(row.judged for row in rows), sum(row.paid for row in rows)
     overall = None
     implied: list[Implied] = []
-    if judged and ledger.correct_judged:
-        overall = verifier_errors(ledger.correct_paid, ledger.correct_judged, paid, judged, confidence)
+    if judged and correct_judged:
+        overall = verifier_errors(correct_paid, correct_judged, paid, judged, confidence)
         implied = [_implied(share, overall) for share in SHARES]
-    return ErrorBudget(rows, ledger.correct_judged, ledger.correct_paid, overall, implied)
+    return ErrorBudget(rows, correct_judged, correct_paid, overall, implied)
 
 
 def _implied(share: float, errors: VerifierErrors) -> Implied:
@@ -281,7 +312,14 @@ def make_finding(number: int, group: Sequence[Hit], smallest: Hit, ledger: Ledge
         attacks=dict(attacks.most_common(MOST_ATTACKS_LISTED)),
         cases=len(group),
         asked=max(len(group), tally.judged + tally.failures),
+        replay=_replay(smallest),
     )
+
+
+def _replay(hit: Hit) -> Replay | None:
+    if hit.what is What.UNSTABLE:
+        return Replay(way=hit.case.attack, question=hit.question)
+    return Replay(mode=hit.mode, metadata=hit.case.example.metadata) if hit.what is What.IMPURE else None
 
 
 def said_in_words(said: Said) -> str:

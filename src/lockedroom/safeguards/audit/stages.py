@@ -5,13 +5,13 @@ Every stage takes the examination, asks, and enters the verdicts into its ledger
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from lockedroom.records import Example, Failure
-from lockedroom.safeguards.audit.asking import Question, Said
+from lockedroom.safeguards.audit.asking import Said
 from lockedroom.safeguards.audit.cases import Case, Golden, Kind, answer_key
 from lockedroom.safeguards.audit.families import FAMILIES, Seed, non_strings, sweep
 from lockedroom.safeguards.audit.report import Hit, What, what_failed
@@ -167,8 +167,3 @@ def _in_short(said: Said) -> str:
     if isinstance(result, Failure):
         return f"{result.code.value}: {result.message}"
     return f"reward {result.reward:g}, code {result.details.code}"
-
-
-def questions(cases: Sequence[Case], mode: str) -> Iterator[Question]:
-    for case in cases:
-        yield Question(case.example, case.completion, mode)

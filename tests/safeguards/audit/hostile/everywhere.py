@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import os
+import random
 import re
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -106,3 +109,41 @@ def needs_the_main_thread(example: Any, completion: str) -> Any:
 
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     return strict(example, completion)
+
+
+def _then_strict(do: Callable[[], Any]) -> Callable[[Any, str], Any]:
+    def score(example: Any, completion: str) -> Any:
+        do()
+        return strict(example, completion)
+
+    return score
+
+
+reads_the_time = _then_strict(time.time)
+reads_the_date = _then_strict(lambda: datetime.datetime.now(datetime.UTC))
+reads_a_stopwatch = _then_strict(time.perf_counter)
+draws_an_id = _then_strict(uuid.uuid4)
+draws_and_restores = _then_strict(lambda: (state := random.getstate(), random.random(), random.setstate(state)))
+asks_its_process = _then_strict(os.getpid)
+reads_the_environment = _then_strict(lambda: os.environ.get("HOME"))
+rests = _then_strict(lambda: time.sleep(0.0001))
+
+
+def depends_on_the_locale(example: Any, completion: str) -> Any:
+    found = strict(example, completion)
+    return {**found, "details": {"parsed": os.environ.get("LC_ALL", "")}}
+
+
+def seeded_by_itself(example: Any, completion: str) -> Any:
+    random.Random(7).random()
+    datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC).isoformat()
+    return strict(example, completion)
+
+
+def remembers(example: Any, completion: str) -> Any:
+    _CALLS[0] += 1
+    return (
+        {"reward": 0.0, "details": {"parsed": str(_CALLS[0])}}
+        if "Final" not in completion
+        else strict(example, completion)
+    )
