@@ -1,10 +1,10 @@
-# Six targets; CI calls the same ones. `make demo` and `make test` are all a new user needs.
+# CI calls the same targets. `make demo` and `make test` are all a new user needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo check test bench docs
+.PHONY: setup demo check test bench docs conformance
 
 setup: $(STAMP)
 
@@ -13,7 +13,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --editable '.[holdout,learn,parquet,report]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --editable '.[completion,hf,holdout,learn,parquet,report,server]'
 	touch $(STAMP)
 
 demo: setup
@@ -34,3 +34,8 @@ bench: setup
 
 docs: setup
 	$(BIN)/python docs/generate.py
+	$(BIN)/sphinx-build --quiet --fail-on-warning docs site
+
+# The real packages, each in an environment of its own (.venv-conformance, a few GB, kept). NAME=trl runs one alone.
+conformance:
+	$(PYTHON) conformance/environments.py $(NAME)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
+
+import msgspec
 
 from lockedroom.records import (
     Completion,
@@ -18,6 +20,9 @@ from lockedroom.records import (
     TextProbability,
     Token,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 class Prompt(Protocol):
@@ -105,6 +110,58 @@ class TokenPolicy(abc.ABC):
         self, prompts: Sequence[str], texts: Sequence[Sequence[str]], sampling: Sampling
     ) -> list[list[TextProbability]]:
         """Return, for every prompt, the probability of each of its texts as a completion, over all tokenisations."""
+
+
+class TrainingPass(msgspec.Struct, frozen=True):
+    """What a policy says, with gradients, of N completions as they were sampled; T is the longest of them.
+
+    logprobs_NT: log-probability of each sampled token, in nats, under the distribution that was sampled from (so that
+    the first update's importance ratios are one); 0 outside the mask. mask_NT: True for the tokens of a completion, its
+    end token included. vocabulary_NTV: the policy's log-probabilities of every next token, where they were asked for.
+    """
+
+    logprobs_NT: Tensor
+    mask_NT: Tensor
+    vocabulary_NTV: Tensor | None = None
+
+
+class TrainablePolicy(TokenPolicy):
+    """A TokenPolicy whose parameters can be changed. Its tensors are PyTorch's."""
+
+    @abc.abstractmethod
+    def complete(
+        self, prompts: Sequence[Prompt], draws: range, sampling: Sampling, *, step: int = 0
+    ) -> Iterator[Completion | Failure]:
+        """As `Policy.complete`; `step` is that of a learning run: other random numbers for the same seed and draw."""
+
+    @abc.abstractmethod
+    def parameters(self) -> list[nn.Parameter]:
+        """Return what an optimizer changes."""
+
+    @abc.abstractmethod
+    def training_pass(
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        completion_ids: Sequence[Sequence[Sequence[int]]],
+        sampling: Sampling,
+        *,
+        vocabulary: bool = False,
+    ) -> TrainingPass:
+        """Read the completions of each prompt (rows: prompt by prompt, completion by completion), with gradients."""
+
+    @abc.abstractmethod
+    def frozen_copy(self) -> Self:
+        """Return a copy that training this policy does not change: a reference policy."""
+
+    @abc.abstractmethod
+    def save(self, path: Path, *, origin: dict[str, Any]) -> str:
+        """Write the policy to a file or folder from which it can be opened again; return the sha256 of its weights."""
+
+    @abc.abstractmethod
+    def value_features(
+        self, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[Sequence[int]]]
+    ) -> Tensor:
+        """Return features_NTC, without gradients, of the state before each completion token, for a learned baseline."""
 
 
 class Scorer(Protocol):

@@ -18,11 +18,17 @@ def attempt(
 ) -> list[Record]:
     """Draw `len(draws)` completions for each example and judge each: example by example, draw by draw."""
     completions = list(policy.complete(examples, draws, sampling))
+    count = len(examples) * len(draws)
+    if len(completions) != count:
+        raise BadInput(f"policy {policy.spec.name}: gave {len(completions)} results for {count} asked; fix the policy")
+    return records_of(scorer, examples, draws, completions)
+
+
+def records_of(
+    scorer: Scorer, examples: Sequence[Example], draws: range, completions: Sequence[Completion | Failure]
+) -> list[Record]:
+    """Judge the completions of examples, `len(draws)` of each, example by example."""
     asked = list(examples) if len(draws) == 1 else [example for example in examples for _ in draws]
-    if len(completions) != len(asked):
-        raise BadInput(
-            f"policy {policy.spec.name}: gave {len(completions)} results for {len(asked)} asked; fix the policy"
-        )
     results = judge(scorer, asked, completions)
     drawn = [completion if type(completion) is Completion else None for completion in completions]
     return list(map(Record, [example.id for example in asked], itertools.cycle(draws), drawn, results))

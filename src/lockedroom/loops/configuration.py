@@ -10,6 +10,7 @@ import msgspec
 
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import open_for_reading, reword
+from lockedroom.policy.backend import Backend
 from lockedroom.records import Sampling
 from lockedroom.results.run_folder import CONFIG
 from lockedroom.safeguards.room import ScorerIdentity
@@ -38,6 +39,7 @@ class EvaluateConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     threads: int = 1
     exact: bool = False
     sampling: Sampling = Sampling()
+    backend: Backend = Backend()
 
 
 def read_config(

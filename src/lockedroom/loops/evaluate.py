@@ -25,7 +25,9 @@ from lockedroom.loops.attempt import attempt
 from lockedroom.loops.configuration import EvaluateConfig, check_config, encode_config, settle
 from lockedroom.loops.exact import measure_exactly, require_exact
 from lockedroom.loops.opening import Opened, identify, open_named, room_prompts
+from lockedroom.loops.receipts import USAGE_JSON, ReceiptFile
 from lockedroom.loops.resuming import take_over
+from lockedroom.loops.streaming import open_receipts, stream_records
 from lockedroom.policy.recorded import RecordedPolicy
 from lockedroom.protocols import BatchScorer
 from lockedroom.records import Example, Record, Sampling
@@ -87,10 +89,11 @@ def evaluate(
             if opened.costly:
                 _validate_first(config, opened)
             tally = Tally(draws=len(draws), codes={}, failures={}, passes={}, graded_passes={})
+            receipts = open_receipts(opened, run, workers)
             if workers > 1 or (run.path / PIECES).is_dir():
                 _in_pieces(config, opened, run, tally, workers=workers, progress=progress)
             else:
-                for records in _records(config, opened, run, draws):
+                for records in _records(config, opened, run, draws, receipts):
                     tally.add(records, opened.scorer.spec)
                     run.records.append(encode_lines(records), len(records))
                     if progress is not None:
@@ -99,7 +102,10 @@ def evaluate(
             inputs = _reconcile(config, opened, tally)
             summary = summarise(tally, opened.scorer.spec, config.confidence)
             timing = clock.read(summary.attempts - run.recorded)
-            return _close(config, opened, run, summary, scorer=scorer, inputs=inputs, timing=timing, command=command)
+            return _close(
+                config, opened, run, summary,
+                scorer=scorer, inputs=inputs, timing=timing, command=command, receipts=receipts,
+            )  # fmt: skip
         except (BadInput, Sealed) as error:
             # The disk is full, or attempts were costly: what is finished is kept. Else the run is made again in no time.
             run.abandon(remove=not isinstance(error, CannotWrite) and not (opened.costly and run.holds_attempts()))
@@ -109,8 +115,13 @@ def evaluate(
             raise
 
 
-def _records(config: EvaluateConfig, opened: Opened, run: RunFolder, draws: range) -> Iterator[list[Record]]:
+def _records(
+    config: EvaluateConfig, opened: Opened, run: RunFolder, draws: range, receipts: ReceiptFile | None
+) -> Iterator[list[Record]]:
     """Yield the records of whole examples: first those of an interrupted run, then new ones."""
+    if receipts is not None:
+        yield from stream_records(opened, run, config.sampling, _examples(config, opened, run), receipts)
+        return
     old = run.old_records()
     position = 0
     longest = max(1, LONGEST_CHUNK // len(draws))
@@ -231,6 +242,7 @@ def _close(
     inputs: manifests.Inputs,
     timing: manifests.Timing,
     command: Sequence[str],
+    receipts: ReceiptFile | None,
 ) -> Evaluated:
     dataset = DatasetIdentity(
         run.examples.digest.hexdigest(), config.split or Path(config.dataset).stem, run.examples.lines
@@ -260,7 +272,11 @@ def _close(
         rows = _exact_rows(opened, run, config.sampling)
         exact = sum_up(rows, sampled_beside(summary), opened.draws, config.confidence)
         derived |= {EXACT_JSONL: encode_lines(rows), EXACT_JSON: indented_json(exact)}
+    if receipts is not None:
+        derived[USAGE_JSON] = indented_json(receipts.usage())
     manifest = msgspec.structs.replace(manifest, files=run.finish(derived))
+    if receipts is not None:
+        receipts.remove()
     run.seal(manifest)
     return Evaluated(run.path, manifest, summary, exact)
 

@@ -27,6 +27,7 @@ from lockedroom.safeguards import manifest as manifests
 EXAMPLES, RECORDS, CONFIG = "examples.jsonl", "records.jsonl", "config.toml"
 SUMMARY_JSON, SUMMARY_MD = "summary.json", "summary.md"
 PIECES = "pieces"  # the folder of what workers are writing, while they do
+RECEIPTS = "receipts.jsonl"  # what a server was paid for, until it stands in the records
 
 
 def indented_json(value: object) -> bytes:
@@ -97,7 +98,7 @@ class RunFolder:
             self._old_bytes, self.recorded = _whole_examples(path / RECORDS, draws)
             with writing(path):
                 self.records = GrowingFile(path / RECORDS, self._old_bytes)
-                self.examples = GrowingFile(path / EXAMPLES, _whole_bytes(path / EXAMPLES))
+                self.examples = GrowingFile(path / EXAMPLES, whole_bytes(path / EXAMPLES))
         except BaseException:
             self._unlock()
             raise
@@ -124,7 +125,8 @@ class RunFolder:
 
     def holds_attempts(self) -> bool:
         """Say whether anything was judged, now or before the interruption."""
-        return self._old_bytes + self.records.bytes > 0 or any((self.path / PIECES).glob("*"))
+        begun = any((self.path / PIECES).glob("*")) or (self.path / RECEIPTS).exists()
+        return self._old_bytes + self.records.bytes > 0 or begun
 
     def abandon(self, *, remove: bool) -> None:
         """Stop writing. `remove` deletes what this process wrote, if it is not continuing another's work."""
@@ -210,7 +212,7 @@ def _refuse_other_config(path: Path, config: bytes) -> None:
         raise BadInput(f"{path}: the run was begun with another configuration ({lines}); resume it as it was begun")
 
 
-def _whole_bytes(path: Path) -> int:
+def whole_bytes(path: Path) -> int:
     """Return how many bytes of an interrupted file are whole lines."""
     if not path.exists():
         return 0

@@ -1,0 +1,28 @@
+"""How a policy of somebody else's making is run: settings that belong to the policy, not to the room."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
+    """Settings of `hf:` and server policies; the other policies have none.
+
+    `dtype`, `device`, `adapter` (a folder of LoRA weights), `lora` (the rank of a new adapter, which is then what
+    learning changes; 0: all weights are), `trust_remote_code` and `batch` (sequences in a forward pass) are for Hugging
+    Face models. `concurrency` (requests in flight), `request_timeout` (seconds), `retries` and `api_key_env` (the *name*
+    of the environment variable that holds the key, never the key) are for servers. `template` is `chat`, `plain` or
+    `auto` (chat where the model has a template).
+    """
+
+    template: str = "auto"
+    dtype: str = "float32"
+    device: str = "cpu"
+    adapter: str | None = None
+    lora: int = 0
+    trust_remote_code: bool = False
+    batch: int = 32
+    concurrency: int = 16
+    request_timeout: float = 60.0
+    retries: int = 6
+    api_key_env: str = "OPENAI_API_KEY"

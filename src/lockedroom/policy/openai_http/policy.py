@@ -1,0 +1,319 @@
+"""Prompts in, completions out, in order, with many requests in flight.
+
+`stream` reads top to bottom: it takes prompts in as far ahead as `window`, starts one task a prompt in an event loop of
+its own thread, and yields what the first of them gave, then the second. At most `concurrency` requests are in flight; one
+that waits to be repeated keeps its place, so a server that asks for patience is not asked for more meanwhile.
+
+A Failure is yielded only once something has succeeded after it. If nothing does, the server has gone (or refuses all we
+ask), and the run ends with one message while it can be resumed, instead of with a Failure for every example left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from itertools import islice
+
+import msgspec
+
+from lockedroom.errors import BadInput
+from lockedroom.policy.backend import Backend
+from lockedroom.policy.openai_http.address import Address, Key, check_backend, parse_address, read_key
+from lockedroom.policy.openai_http.asking import Asked, Asker, Refused, Transient
+from lockedroom.policy.openai_http.opening import open_with
+from lockedroom.policy.openai_http.wire import (
+    Answer,
+    Dialect,
+    Usage,
+    completions_of,
+    parse_answer,
+    request_body,
+    request_seed,
+)
+from lockedroom.policy.streaming import Receipt, Receipts, StreamingPolicy
+from lockedroom.protocols import Prompt
+from lockedroom.records import Completion, Failure, FailureCode, PolicySpec, Sampling
+
+MOST_CHOICES = 32  # that one request asks for
+WINDOW_ATTEMPTS = 4096  # taken in ahead of what is yielded
+FEWEST_FAILURES = 8  # in a row, without a success, that may end a run
+
+Drawn = Completion | Failure
+
+
+class Server(msgspec.Struct, frozen=True):
+    """Everything that is needed to ask a server."""
+
+    address: Address
+    key: Key
+    backend: Backend
+    backoff_s: float
+
+    def asker(self) -> Asker:
+        return Asker(self.address, self.key, self.backend, backoff_s=self.backoff_s)
+
+
+def open_policy(name: str, backend: Backend, *, backoff_s: float) -> ServerPolicy:
+    """See `lockedroom.policy.openai_http.open_server`."""
+    check_backend(backend)
+    server = Server(parse_address(name), read_key(backend.api_key_env), backend, backoff_s)
+
+    async def opened() -> tuple[Dialect, PolicySpec]:
+        asker = server.asker()
+        try:
+            return await open_with(asker, name, backend)
+        finally:
+            await asker.close()
+
+    with _running_loop() as loop:
+        dialect, spec = asyncio.run_coroutine_threadsafe(opened(), loop).result()
+    return ServerPolicy(server, dialect, spec)
+
+
+class ServerPolicy(StreamingPolicy):
+    """A model behind a server. It holds no connection between streams."""
+
+    def __init__(self, server: Server, dialect: Dialect, spec: PolicySpec) -> None:
+        self._server, self._dialect = server, dialect
+        self.spec = spec
+
+    def stream(
+        self,
+        prompts: Iterator[Prompt],
+        draws: range,
+        sampling: Sampling,
+        *,
+        receipts: Receipts | None = None,
+        first: int = 0,
+    ) -> Generator[Drawn]:
+        check_server_sampling(sampling, self._dialect)
+        work = _Work(self._server, self._dialect, draws, sampling, receipts=receipts, known=first > 0)
+        window = max(4 * self._server.backend.concurrency, FEWEST_FAILURES, WINDOW_ATTEMPTS // len(draws))
+        with _running_loop() as loop:
+            try:
+                yield from _in_order(work, loop, enumerate(prompts, first), window)
+            finally:
+                asyncio.run_coroutine_threadsafe(work.end(), loop).result()
+
+
+def check_server_sampling(sampling: Sampling, dialect: Dialect) -> None:
+    """Refuse what servers would decide silently, each in its own way."""
+    if sampling.max_tokens is None:
+        raise BadInput(
+            "--max-tokens is missing: servers cut completions where they please (some after 16 tokens) unless they are "
+            "told; give the number of tokens"
+        )
+    if sampling.top_k and not dialect.extras:
+        raise BadInput(f"--top-k {sampling.top_k}: this server does not take top_k; leave it out")
+
+
+def _in_order(
+    work: _Work, loop: asyncio.AbstractEventLoop, prompts: Iterator[tuple[int, Prompt]], window: int
+) -> Iterator[Drawn]:
+    """Yield the results of every prompt, in order, starting new ones as old ones are yielded."""
+    tasks: deque[concurrent.futures.Future[_Outcome]] = deque()
+    while True:
+        for example, prompt in islice(prompts, window - len(tasks)):
+            task = asyncio.run_coroutine_threadsafe(work.draw(example, prompt), loop)
+            task.add_done_callback(work.note)
+            tasks.append(task)
+        if not tasks:
+            return
+        try:
+            outcome = tasks.popleft().result()
+        except concurrent.futures.CancelledError:
+            raise work.fatal() from None
+        if outcome.failed_at is not None:
+            work.await_success(outcome.failed_at, tasks)
+        yield from outcome.results
+
+
+class _Outcome(msgspec.Struct, frozen=True):
+    """The results of an example; if one is a Failure, also how many requests had succeeded by then."""
+
+    results: Sequence[Drawn]
+    failed_at: int | None = None
+
+
+class _Work:
+    """What the tasks of one stream share. Everything but `await_success`, `note` and `fatal` runs in the loop's thread.
+
+    `known` says that this server has answered this run before: a refusal is then about its own prompt.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        dialect: Dialect,
+        draws: range,
+        sampling: Sampling,
+        *,
+        receipts: Receipts | None,
+        known: bool,
+    ) -> None:
+        self._asker, self._dialect = server.asker(), dialect
+        self._draws, self._sampling, self._receipts = draws, sampling, receipts
+        self._slots = asyncio.Semaphore(server.backend.concurrency)
+        self._patience = max(FEWEST_FAILURES, server.backend.concurrency)
+        self._known = known
+        self._tasks: set[asyncio.Task[_Outcome]] = set()
+        self._changed = threading.Condition()
+        self._successes = self._failures_in_a_row = 0
+        self._last_failure = ""
+        self._fatal: BadInput | None = None
+
+    # --- in the caller's thread ---
+
+    def await_success(self, failed_at: int, tasks: Sequence[concurrent.futures.Future[_Outcome]]) -> None:
+        """Return when a Failure may be yielded: something has succeeded since, or nothing is left to wait for."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._fatal or self._successes > failed_at or all(task.done() for task in tasks)
+            )
+        if self._fatal is None and self._successes == 0 and self._failures_in_a_row:
+            self._fatal = self._gone()
+        if self._fatal is not None:
+            raise self._fatal
+
+    def note(self, _: object) -> None:
+        with self._changed:
+            self._changed.notify()
+
+    def fatal(self) -> BadInput:
+        assert self._fatal is not None, "only a fatal error cancels tasks while the stream is read"
+        return self._fatal
+
+    # --- in the event loop's thread ---
+
+    async def draw(self, example: int, prompt: Prompt) -> _Outcome:
+        """Return the draws of one example: those that are paid for already, and the rest from the server."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            found: dict[int, Drawn] = dict(self._receipts.paid(example, prompt.id) if self._receipts else {})
+            missing = [draw for draw in self._draws if draw not in found]
+            found |= await self._groups(example, prompt, self._cut(missing))
+        except BadInput as error:
+            self._fatal = self._fatal or error
+            for other in self._tasks - {task}:
+                other.cancel()
+            raise asyncio.CancelledError from None
+        finally:
+            self._tasks.discard(task)
+        results = [found[draw] for draw in self._draws]
+        failed = any(type(result) is Failure for result in results)
+        return _Outcome(results, self._successes if failed else None)
+
+    def _cut(self, draws: list[int]) -> list[list[int]]:
+        """Cut draws into requests, at fixed multiples, so that draws paid for before do not move the other cuts."""
+        # Some servers refuse `n` for greedy decoding, where all choices are the same.
+        most = MOST_CHOICES if self._dialect.choices and self._sampling.temperature > 0 else 1
+        cuts: dict[int, list[int]] = {}
+        for draw in draws:
+            cuts.setdefault(draw // most, []).append(draw)
+        return list(cuts.values())
+
+    async def _group(self, example: int, prompt: Prompt, draws: list[int]) -> dict[int, Drawn]:
+        """Return these draws from one request; where it gives fewer choices, the rest from requests of their own."""
+        found = await self._request(example, prompt, draws)
+        rest = [[draw] for draw in draws if draw not in found]
+        return found | await self._groups(example, prompt, rest) if rest else found
+
+    async def _groups(self, example: int, prompt: Prompt, groups: list[list[int]]) -> dict[int, Drawn]:
+        """Return what a request for each group gives, all at the same time."""
+        if len(groups) == 1:
+            return await self._group(example, prompt, groups[0])
+        found: dict[int, Drawn] = {}
+        for drawn in await asyncio.gather(*(self._group(example, prompt, group) for group in groups)):
+            found |= drawn
+        return found
+
+    async def _request(self, example: int, prompt: Prompt, draws: list[int]) -> dict[int, Drawn]:
+        """Return what one request gives for these draws; nothing when the server refuses several in one request."""
+        asker, dialect = self._asker, self._dialect
+        seed = request_seed(self._sampling.seed, prompt.id, draws[0])
+        body = request_body(dialect, asker.address.model, prompt.prompt, self._sampling, n=len(draws), seed=seed)
+        asked = Asked()
+
+        def read(raw: bytes) -> tuple[Answer, list[Drawn]]:
+            answer = parse_answer(raw)
+            return answer, completions_of(answer, dialect, self._sampling, asker.key)[: len(draws)]
+
+        async with self._slots:
+            if self._fatal is not None:
+                raise self._fatal
+            try:
+                answer, choices = await asker.ask(dialect.path, body, read, asked)
+            except (Transient, Refused) as error:
+                self._keep(Receipt(example, prompt.id), asked)
+                if isinstance(error, Refused) and len(draws) > 1:
+                    return {}
+                return dict.fromkeys(draws, self._failed(error, asked))
+            found = dict(zip(draws, choices, strict=False))
+            completions = {draw: one for draw, one in found.items() if isinstance(one, Completion)}
+            usage = answer.usage or Usage()
+            receipt = Receipt(
+                example,
+                prompt.id,
+                tuple(completions),
+                tuple(completions.values()),
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                fingerprint=None if answer.system_fingerprint is None else asker.shown(answer.system_fingerprint),
+            )
+            self._keep(receipt, asked)
+        self._successes += 1
+        self._failures_in_a_row = 0
+        self.note(None)
+        return found
+
+    def _failed(self, error: Transient | Refused, asked: Asked) -> Failure:
+        """Return the Failure of a request. Raises BadInput when so many have failed that the server must be gone."""
+        tries = f" (tried {asked.attempts} times)" if asked.attempts > 1 else ""
+        self._last_failure = f"{error}{tries}"
+        if isinstance(error, Transient) or not (self._known or self._successes):
+            self._failures_in_a_row += 1
+        if self._failures_in_a_row >= self._patience:
+            raise self._gone()
+        self.note(None)
+        return Failure(FailureCode.POLICY_ERROR, self._last_failure)
+
+    def _gone(self) -> BadInput:
+        return BadInput(
+            f"{self._asker.address.base}: {self._failures_in_a_row} requests failed and none has succeeded since; the last: "
+            f"{self._last_failure}; what is finished is kept: continue with --resume when that is mended"
+        )
+
+    def _keep(self, receipt: Receipt, asked: Asked) -> None:
+        if self._receipts is not None:
+            faults = dict(asked.faults)
+            self._receipts.keep(
+                msgspec.structs.replace(receipt, seconds=asked.seconds, attempts=asked.attempts, faults=faults)
+            )
+
+    async def end(self) -> None:
+        """Give up whatever is still under way, and close the connections."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._asker.close()
+
+
+@contextlib.contextmanager
+def _running_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """Run an event loop in a thread of its own: everything asynchronous stays in there."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="requests", daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
