@@ -35,7 +35,8 @@ def test_json_holds_every_reading(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["tokens"], "nothing to read"),
         (["tokens", "--answer", "1"], "needs --prompt"),
-        (["tokens", "x", "--policy", "gpt-9"], "gives no probabilities"),
+        (["tokens", "x", "--policy", "gpt-9"], "unknown policy"),
+        (["tokens", "x", "--policy", "scripted:y"], "gives no probabilities"),
         (["tokens", "x", "--policy", "missing.safetensors"], "missing.safetensors"),
         (["tokens", "x", "--prompt", "é"], "unknown character"),
         (["tokens", "--prompt", PROMPT, "--answer", "4.5"], "cannot judge"),

@@ -13,7 +13,7 @@ from lockedroom.errors import BadInput, Tampered
 from lockedroom.jsonl import encode_lines, read_batches
 from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import Evaluated, evaluate
-from lockedroom.loops.opening import open_token_policy
+from lockedroom.loops.opening_policy import open_token_policy
 from lockedroom.loops.reading import read_spellings, read_texts
 from lockedroom.policy.tiny import DATA_FOLDER
 from lockedroom.records import Example, FinishReason, Record, Sampling, Score

@@ -165,3 +165,70 @@ def test_a_search_from_the_command_line_needs_a_live_policy_and_no_n(
 ) -> None:
     assert main(["select", "--selector", "viable-beam", *flags]) == 2
     assert "--selector viable-beam" in capsys.readouterr().err
+
+
+OWN = """
+import re
+
+def score(example, completion):
+    found = re.fullmatch(r"Final: (0|-?[1-9][0-9]*)", completion)
+    if found is None:
+        return {"reward": 0, "details": {"code": "bad", "outcome": "malformed"}}
+    right = found[1] == str(example.expected_answer)
+    return {"reward": float(right), "details": {"code": "ok" if right else "no", "outcome": "correct" if right else "wrong"}}
+
+def viable(prefix):
+    return re.fullmatch(r"(Final: )(-?[1-9][0-9]{0,5}|0|-)?", prefix) is not None or "Final: ".startswith(prefix)
+"""
+
+
+def own(folder: Path, text: str = OWN) -> str:
+    (folder / "own.py").write_text(text)
+    return f"{folder}/own.py:score"
+
+
+def test_a_persons_own_viable_guides_as_the_built_in_does(tmp_path: Path) -> None:
+    mine = searched(tmp_path / "mine", "viable-sampling", scorer=own(tmp_path))
+    builtin = searched(tmp_path / "builtin", "viable-sampling")
+    free = searched(tmp_path / "greedy", "beam", width=1)
+    assert pass_rate(mine) == pytest.approx(pass_rate(builtin), abs=0.05)
+    assert {code.code for code in mine.summary.codes} <= {"ok", "no"}
+    assert free.manifest.selection["selector"] == "beam"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (OWN[: OWN.index("def viable")], "define viable"),
+        (OWN + "def viable(prefix):\n    return 1\n", "not True or False"),
+        (OWN + "def viable(prefix):\n    raise KeyError(prefix)\n", "KeyError"),
+        (OWN + "def viable(prefix):\n    while True: pass\n", "no result within"),
+        (OWN + "def viable():\n    return True\n", "cannot be called as viable"),
+        (OWN + "def viable(prefix):\n    return False\n", "no completion of this policy is viable"),
+    ],
+)
+def test_a_viable_that_cannot_be_used_is_one_message(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(BadInput, match=message):
+        searched(tmp_path / "run", "viable-sampling", scorer=own(tmp_path, text), scorer_timeout=0.5)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plain_beam_needs_no_scorer_that_knows_what_is_viable(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [
+        "--dataset",
+        DEV,
+        "--policy",
+        "tiny",
+        "--limit",
+        "50",
+        "--measure",
+        "permissive",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert main(["select", "--selector", "beam", *arguments]) == 0
+    assert main(["verify", str(tmp_path / "run")]) == 0
+    assert main(["select", "--selector", "viable-beam", *arguments[:-1], str(tmp_path / "other")]) == 2
+    assert "cannot say which prefixes are viable" in capsys.readouterr().err

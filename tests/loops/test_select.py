@@ -13,6 +13,7 @@ import pytest
 
 from lockedroom.errors import BadInput, NotComparable, Tampered
 from lockedroom.jsonl import read_batches
+from lockedroom.loops.audit import AuditConfig, audit
 from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
 from lockedroom.loops.select import Selected, select
@@ -369,3 +370,56 @@ def test_a_record_that_was_not_chosen_does_not_verify(tmp_path: Path) -> None:
     reseal(done.path, "records.jsonl", '"logprob":-1.0', '"logprob":-2.0')
     with pytest.raises(Tampered, match="not the draw that was chosen"):
         verify(done.path)
+
+
+@pytest.mark.parametrize("tie_break", ["random", "shorter"])
+def test_a_tie_break_is_part_of_the_knob_and_is_verified(tmp_path: Path, tie_break: str) -> None:
+    run = write_run(tmp_path, [[right(i, -0.05), hedge(i), wrong(i), hedge(i)] for i in range(20)])
+    done = selected(tmp_path, run, "proxy:permissive", tie_break=tie_break)
+    assert done.manifest.selection["tie_break"] == tie_break
+    assert verify(done.path).attempts == 20
+    default = selected(tmp_path, run, "proxy:permissive", out="default")
+    assert "tie_break" not in default.manifest.selection
+    assert default.selection.at_n[-1].accuracy != done.selection.at_n[-1].accuracy
+
+
+def test_an_uninformed_tie_break_shows_that_a_proxy_passes_too_much(tmp_path: Path) -> None:
+    """With half of the draws right and half hedged, all paid by the proxy, a fair coin is right half of the time."""
+    run = write_run(tmp_path, [[right(i, -0.1), hedge(i)] for i in range(200)])
+    (_, last) = selected(tmp_path, run, "proxy:permissive", tie_break="random").selection.at_n
+    assert last.told is not None
+    assert last.accuracy is not None
+    assert last.told.mean == 1.0
+    assert 0.4 < last.accuracy.mean < 0.6
+
+
+@pytest.fixture(scope="module")
+def permissive_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("audit") / "permissive"
+    return audit(AuditConfig(scorer="permissive"), out).path
+
+
+def test_error_rates_of_an_audit_predict_with_their_intervals(tmp_path: Path, permissive_audit: Path) -> None:
+    run = four_draws(tmp_path)
+    done = selected(tmp_path, run, "proxy:permissive", verifier_audit=str(permissive_audit))
+    model = done.selection.verifier
+    assert model is not None
+    assert model.false_positive_interval is not None
+    assert model.false_positive_interval.low < model.false_positive_rate < model.false_positive_interval.high
+    assert model.ceiling_at_worst is not None
+    assert model.ceiling_at_best is not None
+    assert model.ceiling_at_worst < model.ceiling < model.ceiling_at_best
+    assert done.selection.at_n[-1].predicted is not None
+    assert verify(done.path).attempts == 5
+    assert "at the ends of these intervals" in (done.path / "selection.md").read_text()
+
+
+def test_an_audit_of_another_scorer_predicts_nothing(tmp_path: Path, permissive_audit: Path) -> None:
+    with pytest.raises(BadInput, match="this selector follows final-int"):
+        selected(tmp_path, four_draws(tmp_path), "best-of-n", verifier_audit=str(permissive_audit))
+
+
+def test_a_run_is_no_audit_to_take_error_rates_from(tmp_path: Path) -> None:
+    run = four_draws(tmp_path)
+    with pytest.raises((BadInput, Tampered), match="audit"):
+        selected(tmp_path, run, "proxy:permissive", verifier_audit=str(run))

@@ -10,7 +10,7 @@ from lockedroom.errors import BadInput
 from lockedroom.protocols import JudgedSelector, Prompt
 from lockedroom.records import Completion, Details, Failure, FailureCode, Outcome, Score
 from lockedroom.results.picking import Asked, check_ns, groups_of, make_pool, pick
-from lockedroom.results.selectors import NAMES, best, builtin_selector, parser, ranks
+from lockedroom.results.selectors import BY_LOGPROB, NAMES, Ties, builtin_selector, parser, ranks_within
 from lockedroom.testkit.selections import records_of
 
 ASKED = Asked("e1", "What is 1 + 1?")
@@ -61,16 +61,16 @@ def test_best_of_n_with_failures_only_falls_back_on_the_tie_break() -> None:
     ids=["the more probable", "the shorter", "the lexicographically first", "the one with a logprob"],
 )
 def test_ties_fall_the_same_way_in_either_order(first: Completion, second: Completion) -> None:
-    assert best([1.0, 1.0], [first, second]) == 0
-    assert best([1.0, 1.0], [second, first]) == 1
+    assert first_of([1.0, 1.0], [first, second]) == 0
+    assert first_of([1.0, 1.0], [second, first]) == 1
 
 
 def test_identical_completions_tie_to_the_first_drawn() -> None:
-    assert best([0.0, 0.0, 0.0], [Completion("")] * 3) == 0
+    assert first_of([0.0, 0.0, 0.0], [Completion("")] * 3) == 0
 
 
 def test_ranks_are_a_permutation_with_the_best_at_zero() -> None:
-    assert ranks([0.0, 2.0, None, 1.0], [Completion("x")] * 4) == [2, 0, 3, 1]
+    assert ranks_within([0.0, 2.0, None, 1.0], BY_LOGPROB.places("e", [Completion("x")] * 4)) == [2, 0, 3, 1]
 
 
 def test_logprob_and_its_mean_a_token_can_disagree() -> None:
@@ -199,3 +199,26 @@ def test_without_n_the_powers_of_two_and_all_draws_are_taken() -> None:
 def test_an_unknown_parser_is_refused() -> None:
     with pytest.raises(BadInput, match="--parse"):
         parser("mine.py:score")
+
+
+def first_of(values: Sequence[float | None], completions: Sequence[Completion], ties: Ties = BY_LOGPROB) -> int:
+    return ranks_within(values, ties.places("e", completions)).index(0)
+
+
+def test_a_tie_break_by_length_does_not_look_at_the_policy() -> None:
+    probable_and_long, short = Completion("Final: 7 or 8", logprob=-0.1), Completion("7", logprob=-9.0)
+    assert first_of([1.0, 1.0], [probable_and_long, short]) == 0
+    assert first_of([1.0, 1.0], [probable_and_long, short], Ties("shorter")) == 1
+
+
+def test_a_random_tie_break_knows_nothing_of_the_completions_and_is_fair() -> None:
+    picked = [Ties("random", 3).places(f"e{i}", [Completion("a"), Completion("b")]).index(0) for i in range(400)]
+    swapped = [Ties("random", 3).places(f"e{i}", [Completion("b"), Completion("a")]).index(0) for i in range(400)]
+    assert picked == swapped
+    assert 160 < sum(picked) < 240
+    assert picked != [Ties("random", 4).places(f"e{i}", [Completion("a")] * 2).index(0) for i in range(400)]
+
+
+def test_a_tie_break_never_overrules_a_value() -> None:
+    values, completions = [0.0, 1.0, 0.5], [Completion("x"), Completion("a long one"), Completion("y")]
+    assert {first_of(values, completions, Ties(rule)) for rule in ("logprob", "random", "shorter")} == {1}

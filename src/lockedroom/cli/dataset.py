@@ -1,4 +1,4 @@
-"""`lockedroom dataset make arithmetic` and `lockedroom dataset check`."""
+"""`lockedroom dataset make arithmetic|reasoning-gym` and `lockedroom dataset check`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lockedroom.errors import BadInput
 
 if TYPE_CHECKING:
     from lockedroom.dataset.describe import DatasetSummary
+    from lockedroom.dataset.folder import WrittenSplit
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,11 +43,25 @@ def run_make_arithmetic(args: argparse.Namespace) -> int:
         non_negative=args.non_negative,
         metadata=args.metadata,
     )
-    written = write_dataset(config, args.out)
-    for file in written:
-        print(f"{file.path}: {_examples(file.examples)}, sha256 {file.sha256}")
-    print(f"{args.out / 'dataset.toml'}: how they were made")
-    print(f"Check them: lockedroom dataset check {shlex.join(str(file.path) for file in written)}")
+    _print_written(write_dataset(config, args.out), args.out)
+    return 0
+
+
+def run_make_reasoning_gym(args: argparse.Namespace) -> int:
+    """Write the splits and print their files and hashes."""
+    from lockedroom.dataset.reasoning_gym import TEMPLATE, ReasoningGymConfig, write_reasoning_gym
+    from lockedroom.scorer.final_int import accepts
+
+    config = ReasoningGymConfig(
+        task=args.task,
+        settings=dict(map(_setting, args.set)),
+        template=TEMPLATE if args.template is None else args.template,
+        seed=args.seed,
+        train=args.train,
+        dev=args.dev,
+        holdout=args.holdout,
+    )
+    _print_written(write_reasoning_gym(config, accepts, args.out), args.out)
     return 0
 
 
@@ -84,14 +99,39 @@ def _add_make(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder")
     parser.add_argument("--operators", default="+-*", help="some of + - * (write --operators=-* when - comes first)")
     parser.add_argument("--digits", default="1-2", metavar="LOW-HIGH", help="digits of an operand (default 1-2)")
-    parser.add_argument("--train", type=int, default=1000, metavar="N", help="examples to train on (default 1000)")
-    parser.add_argument("--dev", type=int, default=200, metavar="N", help="examples to choose with (default 200)")
-    parser.add_argument("--holdout", type=int, default=200, metavar="N", help="examples to seal (default 200)")
+    _add_sizes(parser)
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="which problems are drawn (default 0)")
     parser.add_argument("--template", metavar="TEXT", help="the prompt, with {a}, {op} and {b} where they should stand")
     parser.add_argument("--non-negative", action="store_true", help="no difference below zero")
     parser.add_argument("--metadata", action="store_true", help="add a, op and b to each row as metadata")
     parser.set_defaults(run=run_make_arithmetic)
+    _add_reasoning_gym(kinds)
+
+
+def _add_reasoning_gym(kinds: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = kinds.add_parser(
+        "reasoning-gym",
+        help="a task of the reasoning-gym library whose answers are integers",
+        description="As for arithmetic, from one of reasoning-gym's generators. Every answer has to be one that final-int "
+        "accepts, or nothing is written. No two splits share a question. Needs the extra reasoning-gym.",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a new folder")
+    parser.add_argument(
+        "--task", required=True, metavar="NAME", help="such as chain_sum, products, gcd, lcm, leg_counting"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the task (repeatable)"
+    )
+    _add_sizes(parser)
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="which questions are drawn (default 0)")
+    parser.add_argument("--template", metavar="TEXT", help="the prompt, with {question} where it should stand")
+    parser.set_defaults(run=run_make_reasoning_gym)
+
+
+def _add_sizes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--train", type=int, default=1000, metavar="N", help="examples to train on (default 1000)")
+    parser.add_argument("--dev", type=int, default=200, metavar="N", help="examples to choose with (default 200)")
+    parser.add_argument("--holdout", type=int, default=200, metavar="N", help="examples to seal (default 200)")
 
 
 def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -101,10 +141,27 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description="Read every row of each file, print what it holds and its hash, and name the first bad row. "
         "Several files are taken for splits: they may not share an example.",
     )
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".jsonl, .csv or .parquet")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".jsonl, .csv, .parquet, or a saved folder")
     parser.add_argument("--scorer", default="final-int", metavar="NAME", help="must be able to judge every answer")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run_check)
+
+
+def _print_written(written: Sequence[WrittenSplit], folder: Path) -> None:
+    for file in written:
+        print(f"{file.path}: {_examples(file.examples)}, sha256 {file.sha256}")
+    print(f"{folder / 'dataset.toml'}: how they were made")
+    print(f"Check them: lockedroom dataset check {shlex.join(str(file.path) for file in written)}")
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    import tomllib
+
+    name, _, value = text.partition("=")
+    try:
+        return name.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        raise BadInput(f"--set {text!r}: write NAME=VALUE with a number, true, false or quoted text") from None
 
 
 def _digits(text: str) -> tuple[int, int]:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lockedroom.cli.backend_flags import add_backend_flags, backend_config
+
 if TYPE_CHECKING:
     from lockedroom.loops.evaluate import Evaluated
 
@@ -22,7 +24,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--completions", metavar="FILE", help="recorded completions, or a run whose completions to judge")
     what.add_argument(
-        "--policy", metavar="NAME", help="tiny, tiny-weak, tiny-hedge, a .safetensors file, scripted:TEXT"
+        "--policy",
+        metavar="NAME",
+        help="tiny, tiny-weak, tiny-hedge, a .safetensors file or run, hf:PATH_OR_ID, scripted:TEXT",
     )
     add("--scorer", metavar="NAME", help="final-int (default), permissive, or path/to/file.py:function")
     add("--draws", type=int, metavar="K", help="completions an example (default: all recorded, or 1 of a live policy)")
@@ -38,6 +42,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--resume", action="store_true", help="continue an interrupted run in --out")
     add("--json", action="store_true", help="print the summary as JSON")
     _add_sampling(parser.add_argument_group("how a live policy is sampled (for recorded completions: --declare)"))
+    add_backend_flags(parser)
     parser.set_defaults(run=run)
 
 
@@ -60,19 +65,23 @@ _SAMPLING_FLAGS = ("temperature", "top_k", "top_p", "max_tokens", "stop", "seed"
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print the summary. Exit 0, or the code of the error raised."""
-    from lockedroom.cli.progress import progress_bar
+    from lockedroom.cli.progress import attempts_of, progress_bar
     from lockedroom.loops.configuration import read_config
     from lockedroom.loops.evaluate import evaluate
 
     given = {name: value for name, value in vars(args).items() if value is not None}
     out = Path(args.out) if args.out else default_out(args)
     config = read_config(
-        {name: given[name] for name in _CONFIG_FLAGS if name in given},
+        {name: given[name] for name in _CONFIG_FLAGS if name in given} | backend_config(args),
         {name: given[name] for name in _SAMPLING_FLAGS if name in given},
         file=Path(args.config) if args.config else None,
         resumed=out if args.resume else None,
     )
-    with progress_bar("evaluate", out) as progress:
+    # Without --draws a recorded policy has as many as were recorded, which is found while reading.
+    known = config.draws or (1 if config.policy else None)
+    with progress_bar(
+        "evaluate", out, lambda: None if known is None else attempts_of(Path(config.dataset), known, config.limit)
+    ) as progress:
         done = evaluate(config, out, resume=args.resume, workers=args.workers, command=sys.argv, progress=progress)
     print_evaluated(done, as_json=args.json)
     return 0

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar with rate, time and the pass rate so far on a terminal, nothing otherwise."""
+"""Progress on stderr: a bar with rate, time, what is left and the pass rate so far on a terminal, nothing otherwise."""
 
 from __future__ import annotations
 
@@ -12,22 +12,41 @@ WATCH_BYTES = 4 * 1024 * 1024
 
 
 @contextlib.contextmanager
-def progress_bar(what: str, run: Path | None = None) -> Iterator[Callable[[int], None] | None]:
+def progress_bar(
+    what: str, run: Path | None = None, total: Callable[[], int | None] = lambda: None
+) -> Iterator[Callable[[int], None] | None]:
     """Yield a function that takes the number of attempts just finished, or None when stderr is not a terminal.
 
-    `run` is the folder being written: its pass rate so far is shown as `lockedroom watch` would.
+    `run` is the folder being written: its pass rate so far is shown as `lockedroom watch` would. `total` says how many
+    attempts there will be, if that is known; it is asked only when there is a bar to show.
     """
     if not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        ProgressColumn,
+        SpinnerColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
 
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text("" if task.speed is None else f"{task.speed:,.0f}/s")  # None until two steps are done
+
+    expected = total()
+    left = () if expected is None else (BarColumn(20), TimeRemainingColumn(), TextColumn("left"))
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TextColumn("{task.completed:,.0f} attempts"),
-               TextColumn("{task.speed:,.0f}/s"), TimeElapsedColumn())  # fmt: skip
+               Rate(), TimeElapsedColumn(), *left)  # fmt: skip
     said = watched(what, run)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(what, total=expected)
         yield lambda attempts: bar.update(task, advance=attempts, description=said())
 
 
@@ -53,3 +72,12 @@ def watched(what: str, run: Path | None, every: float = WATCH_SECONDS) -> Callab
         return text
 
     return say
+
+
+def attempts_of(dataset: Path, draws: int, limit: int | None) -> int | None:
+    """Return how many attempts a JSONL dataset makes, by its newlines; None for other files."""
+    if dataset.suffix != ".jsonl" or not dataset.is_file():
+        return None
+    with dataset.open("rb") as file:
+        rows = sum(block.count(b"\n") for block in iter(lambda: file.read(WATCH_BYTES), b""))
+    return draws * (rows if limit is None else min(limit, rows))

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lockedroom.cli.backend_flags import add_backend_flags, backend_of
+
 if TYPE_CHECKING:
     from lockedroom.loops.reading import FormatTax, TextReading
     from lockedroom.protocols import TokenPolicy
@@ -26,13 +28,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="default 1")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="of PyTorch (default 1)")
     parser.add_argument("--json", action="store_true", help="print the readings as JSON")
+    add_backend_flags(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the readings; exit 0."""
     from lockedroom.errors import BadInput
-    from lockedroom.loops.opening import open_token_policy
+    from lockedroom.loops.opening_policy import open_token_policy
     from lockedroom.loops.reading import read_spellings, read_texts
     from lockedroom.records import Example, Sampling
     from lockedroom.results.run_folder import indented_json
@@ -43,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput("nothing to read: give a TEXT, or --prompt and --answer")
     if args.answer is not None and args.prompt is None:
         raise BadInput("--answer needs --prompt: the spellings are read after a prompt")
-    policy = open_token_policy(args.policy, threads=args.threads)
+    policy = open_token_policy(args.policy, threads=args.threads, backend=backend_of(args))
     sampling = Sampling(temperature=args.temperature)
     tax = None
     if args.answer is None:

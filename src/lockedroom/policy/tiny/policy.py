@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import torch
+from torch import Tensor, nn
 
 from lockedroom.errors import BadInput
 from lockedroom.policy.tiny.model import TinyConfig, TinyModel
 from lockedroom.policy.tiny.sample import Ask, check_sampling, sample, sampled_logprobs
 from lockedroom.policy.tiny.tokenizer import END, Tokenizer
+from lockedroom.policy.tiny.train import hidden_states, pack, read
 from lockedroom.policy.tiny.weights import Weights, load_shipped, load_weights, save_weights
-from lockedroom.protocols import Prompt, TokenPolicy
+from lockedroom.protocols import Prompt, TrainablePolicy, TrainingPass
 from lockedroom.records import Completion, PolicySpec, Sampling, TextProbability, Token
 
 LOGPROB_ROWS = 64  # sequences scored at a time; the shape is fixed, so a score does not depend on its neighbours
 LOGPROB_SLOTS = 8  # and padded to a multiple of this length
 
 
-class TinyPolicy(TokenPolicy):
+class TinyPolicy(TrainablePolicy):
     """A transformer, its tokenizer, and what identifies them."""
 
     def __init__(self, model: TinyModel, tokenizer: Tokenizer, spec: PolicySpec) -> None:
@@ -62,6 +65,35 @@ class TinyPolicy(TokenPolicy):
         return save_weights(
             path, tensors, config=msgspec.to_builtins(self.model.config), tokenizer=self.tokenizer.file, origin=origin
         )
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return every weight; the order is that of the file."""
+        return list(self.model.parameters())
+
+    def frozen_copy(self) -> TinyPolicy:
+        """Return a copy with weights of its own, which ask for no gradients."""
+        model = copy.deepcopy(self.model).requires_grad_(False)
+        return TinyPolicy(model, self.tokenizer, self.spec)
+
+    def training_pass(
+        self,
+        prompt_ids: Sequence[Sequence[int]],
+        completion_ids: Sequence[Sequence[Sequence[int]]],
+        sampling: Sampling,
+        *,
+        vocabulary: bool = False,
+    ) -> TrainingPass:
+        """Read the completions of each prompt in one packed sequence a prompt (see `train`), with gradients."""
+        packed = pack(prompt_ids, completion_ids, self.context)
+        return read(self.model, packed, sampling, vocabulary=vocabulary)
+
+    @torch.no_grad()
+    def value_features(
+        self, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[Sequence[int]]]
+    ) -> Tensor:
+        """Return features_NTC: the last hidden state before each token; those outside the completion mean nothing."""
+        packed = pack(prompt_ids, completion_ids, self.context)
+        return hidden_states(self.model, packed)[packed.state_NT]
 
     @property
     def context(self) -> int:

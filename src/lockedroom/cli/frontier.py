@@ -1,0 +1,66 @@
+"""`lockedroom frontier`: reward against KL, exactly."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "frontier",
+        help="reward against KL: the closed-form optimum over β, learned policies on it, best-of-n beside it",
+        description="In a world that can be listed, learns at each β with the learner of `lockedroom learn` and places "
+        "everything exactly: reward, KL to the reference policy, tokens.",
+    )
+    add = parser.add_argument
+    add("--world", metavar="NAME", help="graded (default) or any other of `lockedroom bandit`")
+    add("--betas", metavar="B,B", help="KL weights to learn at (default 1,0.5,0.3,0.2,0.1)")
+    add("--ns", metavar="N,N", help="best-of-n to place (default 1,2,4,8,16,32,64)")
+    add("--steps", type=int, metavar="N", help="updates at each β (default 300)")
+    add("--draws", type=int, metavar="G", help="completions of each prompt an update (default 16)")
+    add("--learning-rate", type=float, metavar="R", help="of AdamW, falling to 0 (default 0.1)")
+    add("--seed", type=int, metavar="S", help="of the policy's draws (default 0)")
+    add("--plot", type=Path, metavar="FILE", help="draw both charts as FILE.svg or FILE.png")
+    add("--out", type=Path, metavar="RUN", help="write a folder with the result, every learned policy and a manifest")
+    add("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trace the frontier and print it; exit 0, or the code of the error raised."""
+    from lockedroom.cli.microscope import check_plot, numbers, require_torch, whole_numbers
+
+    require_torch("the frontier")
+    if args.plot is not None:
+        check_plot(args.plot)
+    from lockedroom.cli.progress import progress_bar
+    from lockedroom.loops.frontier import trace_frontier
+    from lockedroom.results.frontier import FrontierSetting, render_frontier
+
+    given = {
+        name: getattr(args, name)
+        for name in ("world", "steps", "draws", "learning_rate", "seed")
+        if getattr(args, name) is not None
+    }
+    if args.betas is not None:
+        given["betas"] = numbers("--betas", args.betas)
+    if args.ns is not None:
+        given["ns"] = whole_numbers("--ns", args.ns)
+    with progress_bar("frontier") as progress:
+        result = trace_frontier(FrontierSetting(**given), args.out, command=sys.argv, progress=progress)
+    if args.plot is not None:
+        from lockedroom.report.learning_plots import plot_frontier
+
+        plot_frontier(result, args.plot)
+    if args.json:
+        from lockedroom.cli.compare import print_json
+
+        print_json({"run": None if args.out is None else str(args.out), "result": result})
+        return 0
+    print(render_frontier(result))
+    for what, path in (("plot", args.plot), ("run folder", args.out)):
+        if path is not None:
+            print(f"\n{what}: {path}")
+    return 0

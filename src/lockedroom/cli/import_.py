@@ -1,0 +1,58 @@
+"""`lockedroom import LOG --from FORMAT --out FOLDER`: other projects' logs as examples and completions of ours."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+FORMATS = ("inspect", "lm-eval", "verifiers", "human-eval", "trl", "verl")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "import",
+        help="turn another project's log into examples and completions, to audit, re-score and compare",
+        description="Writes examples.jsonl, completions.jsonl with the log's own scores, and a sidecar with what the log "
+        "declares of policy and sampling; then prints the command that judges them.",
+    )
+    add = parser.add_argument
+    add("log", type=Path, metavar="LOG", help="the file, or for trl and verl the folder")
+    add("--from", required=True, dest="format", metavar="FORMAT", help=", ".join(FORMATS))
+    add("--out", required=True, type=Path, metavar="FOLDER", help="a new folder")
+    add("--dataset", type=Path, metavar="FILE", help="the examples that were asked (default: as the log holds them)")
+    add("--answer-field", metavar="NAME", help="where the log keeps expected answers (default: the format's own)")
+    add("--json", action="store_true", help="print what was imported as JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Import and print what was found, and what to run next."""
+    import shlex
+
+    from lockedroom.adapters.importing import import_log
+    from lockedroom.adapters.writing import COMPLETIONS, EXAMPLES
+
+    done = import_log(args.log, args.format, args.out, dataset=args.dataset, answer_field=args.answer_field)
+    if args.json:
+        import msgspec
+
+        from lockedroom.visible import ascii_json
+
+        print(ascii_json(msgspec.json.format(msgspec.json.encode(done), indent=2)))
+        return 0
+    theirs = "no score of its own" if done.theirs is None else f"mean of the log's own scores {done.theirs:.4f}"
+    print(f"{args.out}: {done.examples:,} examples, {done.attempts:,} attempts, {theirs}")
+    if done.without_completion:
+        print(f"{done.without_completion:,} attempts without a completion stay failures; they are not dropped")
+    if done.without_score:
+        print(f"{done.without_score:,} completions have no score in the log")
+    judge = [
+        "lockedroom",
+        "evaluate",
+        "--dataset",
+        str(args.out / EXAMPLES),
+        "--completions",
+        str(args.out / COMPLETIONS),
+    ]
+    print(f"judge them: {shlex.join(judge)}")
+    return 0

@@ -1,0 +1,44 @@
+"""`lockedroom report RUN…`: one self-contained HTML page."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "report",
+        help="one self-contained HTML page of a run, or of a comparison",
+        description="Verifies the runs, then writes a page that needs no network: numbers, charts, completions to browse, "
+        "provenance. Several runs are compared with the first. Needs the extra [report].",
+    )
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUN", help="a finished run folder; several are compared with the first")
+    add("--out", metavar="FILE", help="the page (default: RUN.html beside the run, comparison.html for several)")
+    add("--margin", type=float, metavar="M", help="of EQUIVALENT, when comparing")
+    add("--knobs", metavar="NAMES", help="what is meant to differ, when comparing: policy, selection")
+    add("--assume-equal", metavar="FIELDS", help="fields of the room that you state to be equal, when comparing")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the page and say where; exit 0."""
+    from lockedroom.report.document import make_page
+    from lockedroom.report.page import write_page
+    from lockedroom.results.compare import CompareOptions
+
+    runs = [Path(name) for name in args.runs]
+    options = CompareOptions(
+        margin=args.margin, knobs=_listed(args.knobs), assume_equal=_listed(args.assume_equal), show=20
+    )
+    page = make_page(runs, options)
+    default = runs[0].parent / (f"{runs[0].name}.html" if len(runs) == 1 else "comparison.html")
+    out = Path(args.out) if args.out else default
+    write_page(page, out)
+    print(f"{out}  ({out.stat().st_size / 1e6:.2f} MB, opens without a network)")
+    return 0
+
+
+def _listed(names: str | None) -> tuple[str, ...]:
+    return tuple(name.strip() for name in (names or "").split(",") if name.strip())

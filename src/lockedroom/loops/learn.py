@@ -1,0 +1,201 @@
+"""Loop C: draw, judge, move the policy; then ask in a locked room whether that taught it anything.
+
+Read top to bottom: `learn` opens what the configuration names, `_train` makes the steps (each is `Learner.step`, see
+`learner`), and `measure` evaluates the policy before and after on the dev examples, as ordinary runs in one room. The
+holdout is never read. Memory does not grow with the number of steps.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from lockedroom._version import __version__
+from lockedroom.errors import BadInput
+from lockedroom.loops.attempt import judge
+from lockedroom.loops.learn_batch import Draw
+from lockedroom.loops.learn_guards import refuse_far, refuse_no_signal, refuse_undrawn
+from lockedroom.loops.learn_measure import evaluate_now, learned_name, measure, weight_files
+from lockedroom.loops.learn_opening import LearnConfig, Learning, open_learning
+from lockedroom.loops.learn_order import step_examples
+from lockedroom.loops.learner import Learner, LearnerState
+from lockedroom.loops.opening import room_prompts
+from lockedroom.records import Completion, Example, Failure, Score
+from lockedroom.results.learning import Evaluation, StepMetrics
+from lockedroom.results.learning_folder import LearningFolder
+from lockedroom.results.learning_rendering import render_learning
+from lockedroom.results.learning_summary import LEARNING_JSON, LEARNING_MD, LearningSummary, Plan, sum_up_learning
+from lockedroom.results.run_folder import EXAMPLES, indented_json
+from lockedroom.safeguards import manifest as manifests
+from lockedroom.safeguards.environment import read_git_state, read_hardware
+from lockedroom.safeguards.room import DatasetIdentity, Room
+
+
+class Learned(msgspec.Struct, frozen=True):
+    """A finished learning run."""
+
+    path: Path
+    manifest: manifests.Manifest
+    summary: LearningSummary
+
+
+# Called after every step and every evaluation, and with a sentence when something else begins.
+Progress = Callable[[StepMetrics | Evaluation | str], None]
+
+
+def learn(
+    config: LearnConfig,
+    out: Path,
+    *,
+    resume: bool = False,
+    command: Sequence[str] = (),
+    progress: Progress = lambda _: None,
+) -> Learned:
+    """Train a policy on the scorer's rewards and write the run folder `out`, which is then a policy itself.
+
+    Raises BadInput for anything that cannot be used as given, and when learning has to stop (a failing scorer, truncation,
+    divergence); what was finished stays on disk and `resume` continues from the last checkpoint, bit for bit.
+    """
+    began, wall, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
+    with open_learning(config) as (settled, learning):
+        run = LearningFolder(out, _encode(settled), learning.train, group=settled.learner.group, resume=resume)
+        try:
+            learner = _learner(settled, learning)
+            if run.step:
+                learner.restore(LearnerState(run.tensors, run.ema, run.updates))
+            _train(settled, learning, learner, run, progress)
+            origin = {"learned_from": learning.policy.spec.identity, "steps": settled.learner.steps}
+            learning.policy.save(out / learned_name(learning.policy), origin=origin)
+            measure(settled, learning, out, command=command, progress=progress)
+            seconds = time.monotonic() - wall, time.process_time() - cpu
+            timing = manifests.Timing(began.isoformat(timespec="seconds"), *seconds, attempts=run.run.records.lines)
+            return _close(settled, learning, run, timing=timing, command=command)
+        except BadInput:
+            run.abandon(remove=run.run.records.lines == 0)
+            raise
+        except BaseException:
+            run.abandon(remove=False)
+            raise
+
+
+def _train(config: LearnConfig, learning: Learning, learner: Learner, run: LearningFolder, progress: Progress) -> None:
+    for step in range(run.step, config.learner.steps):
+        draw = learner.draw(step_examples(learning.train, config, step), step)
+        _refuse_or_keep(config, learner, run, draw, step)
+        if step == 0:
+            refuse_no_signal(draw)
+        if step % config.eval_every == 0:
+            _evaluate(config, learning, run, step, progress)
+        result = learner.update(draw, step)
+        run.add_step(result.metrics, result.records, result.timing)
+        progress(result.metrics)
+        refuse_far(config, result.metrics)
+        if (step + 1) % config.checkpoint_every == 0 or step + 1 == config.learner.steps:
+            _checkpoint(learner, run, step + 1)
+    _evaluate(config, learning, run, config.learner.steps, progress)
+
+
+def _refuse_or_keep(config: LearnConfig, learner: Learner, run: LearningFolder, draw: Draw, step: int) -> None:
+    """Stop before a step whose completions cannot be learned from, keeping what was learned until then."""
+    try:
+        refuse_undrawn(config, draw, step)
+    except BadInput:
+        if step > 0:
+            _checkpoint(learner, run, step)
+        raise
+
+
+def _checkpoint(learner: Learner, run: LearningFolder, step: int) -> None:
+    state = learner.state()
+    run.checkpoint(step, state.tensors, ema=state.ema, updates=state.updates)
+
+
+def _evaluate(config: LearnConfig, learning: Learning, run: LearningFolder, step: int, progress: Progress) -> None:
+    evaluation, records = evaluate_now(config, learning, step)
+    run.add_evaluation(evaluation, records)
+    progress(evaluation)
+
+
+def _learner(config: LearnConfig, learning: Learning) -> Learner:
+    scorer = learning.opened.scorer
+
+    def judge_completions(
+        examples: Sequence[Example], completions: Sequence[Completion | Failure]
+    ) -> list[Score | Failure]:
+        return judge(scorer, examples, completions)
+
+    return Learner(
+        learning.policy,
+        learning.reference,
+        judge_completions,
+        learning.estimator,
+        settings=config.learner,
+        sampling=config.sampling,
+    )
+
+
+def _encode(config: LearnConfig) -> bytes:
+    import tomli_w
+
+    return tomli_w.dumps(msgspec.to_builtins(config)).encode()
+
+
+def _close(
+    config: LearnConfig, learning: Learning, run: LearningFolder, *, timing: manifests.Timing, command: Sequence[str]
+) -> Learned:
+    opened, examples = learning.opened, run.run.examples
+    dataset = DatasetIdentity(examples.digest.hexdigest(), Path(config.dataset).stem, examples.lines)
+    manifest = manifests.Manifest(
+        format=manifests.FORMAT,
+        run_id=os.urandom(8).hex(),
+        kind="learn",
+        room=Room(dataset, room_prompts(opened, run.path / EXAMPLES), learning.scorer, opened.declared.sampling),
+        policy=learning.reference.spec,
+        scorer=opened.scorer.spec,
+        selection={"draws": config.learner.group, "selector": "none"},
+        draws=config.learner.group,
+        seed=config.sampling.seed,
+        command=list(command),
+        inputs=manifests.Inputs(dataset=config.dataset),
+        versions={"lockedroom": __version__, "python": platform.python_version(), "msgspec": msgspec.__version__},
+        git=read_git_state(Path.cwd()),
+        hardware=read_hardware(),
+        threads=config.threads,
+        timing=timing,
+        files={},
+    )
+    entries = run.close_files()
+    summary = sum_up_learning(run.path, _plan(config, learning))
+    derived = {LEARNING_JSON: indented_json(summary), LEARNING_MD: render_learning(summary).encode()}
+    entries |= run.run.finish(derived)
+    for path in weight_files(run.path):
+        entries[str(path.relative_to(run.path))] = manifests.measure_file(path)
+    manifest = msgspec.structs.replace(manifest, files=dict(sorted(entries.items())))
+    run.run.seal(manifest)
+    return Learned(run.path, manifest, summary)
+
+
+def _plan(config: LearnConfig, learning: Learning) -> Plan:
+    return Plan(
+        policy=learning.reference.spec.name,
+        preset=config.preset,
+        estimator=learning.estimator,
+        biased=learning.biased,
+        scorer=learning.opened.scorer.spec.name,
+        dataset=config.dataset,
+        dev=config.dev or "",
+        steps=config.learner.steps,
+        prompts=config.prompts or 0,
+        group=config.learner.group,
+        draws=config.draws or 0,
+        sampling=config.sampling,
+        exact=learning.exact,
+        controls=config.controls,
+        confidence=config.confidence,
+    )

@@ -1,0 +1,124 @@
+"""What a learning run measures: the metrics of one step, and those of one evaluation in between.
+
+What a step's records give again (`Drawn`) is told apart from what only training knows, so that `verify` can derive the
+first part with no model. `docs/loop-c.md` defines every metric once, with its unit; nothing here is defined twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from lockedroom.records import Failure, FinishReason, Outcome, Record, Score
+
+STEPS, EVALUATIONS, EVALUATION_RECORDS, TIMING = "steps.jsonl", "evaluations.jsonl", "evaluations-records.jsonl", "timing.jsonl"  # fmt: skip
+
+
+class Drawn(msgspec.Struct, frozen=True, kw_only=True):
+    """What the records of some groups of completions say. A mean over nothing is None; nats throughout.
+
+    reward, pass_rate, format_share: means over scored completions; format_share counts what is not malformed.
+    truncated: completions that hit the token limit. length: tokens a completion, end token included. entropy: mean of
+    −log-probability a token, of the distribution sampled from. kl: mean over completions of log π − log π_ref (k1).
+    groups_without_signal: share of groups in which no scored completion has another reward than another.
+    """
+
+    completions: int
+    scored: int
+    failed: int
+    reward: float | None
+    pass_rate: float | None
+    format_share: float | None
+    codes: dict[str, int]
+    failures: dict[str, int]
+    truncated: int
+    tokens: int
+    length: float | None
+    entropy: float | None
+    kl: float | None
+    groups_without_signal: float
+
+
+class StepMetrics(Drawn, frozen=True, kw_only=True):
+    """One step of learning: what was drawn, and what the update did with it.
+
+    learning_rate: of this step. loss: what was minimised, of the last epoch. loss_kl: its KL term before β.
+    gradient_norm: before clipping, of the last epoch. clipped: share of tokens on PPO's clipped branch, of all epochs.
+    baseline: mean of what was subtracted from the rewards. mismatch: largest |recomputed − recorded| log-probability of
+    a token before the first update. drift: completions whose text would be tokenised otherwise than it was sampled.
+    """
+
+    step: int
+    learning_rate: float
+    loss: float
+    loss_kl: float
+    gradient_norm: float
+    clipped: float
+    baseline: float
+    mismatch: float
+    drift: int
+
+
+class Evaluation(Drawn, frozen=True, kw_only=True):
+    """The policy after `step` updates on the dev examples, one completion each.
+
+    exact_pass_at_1: from the policy's probabilities, where scorer and policy allow it. kl_exact, entropy_exact: Σ_t over
+    a completion's states of the exact KL(π(·|state) ‖ π_ref(·|state)), mean over completions, and mean entropy a state.
+    """
+
+    step: int
+    exact_pass_at_1: float | None
+    kl_exact: float
+    entropy_exact: float
+
+
+class StepTiming(msgspec.Struct, frozen=True):
+    """Seconds of wall time of one step, by what they went into; never part of what is compared between runs."""
+
+    step: int
+    draw: float
+    judge: float
+    reference: float
+    update: float
+
+
+def measure_drawn(records: Sequence[Record], group: int) -> Drawn:
+    """Return what whole groups of `group` records say."""
+    scores = [record.result for record in records if type(record.result) is Score]
+    failures = Counter(record.result.code.value for record in records if isinstance(record.result, Failure))
+    drawn = [record.completion for record in records if record.completion is not None]
+    tokens = sum(len(one.token_ids or ()) for one in drawn)
+    logprobs = [one.logprob for one in drawn if one.logprob is not None]
+    ratios = [one.logprob - one.ref_logprob for one in drawn if one.logprob is not None and one.ref_logprob is not None]
+    outcomes = [score.details.outcome for score in scores]
+    return Drawn(
+        completions=len(drawn),
+        scored=len(scores),
+        failed=sum(failures.values()),
+        reward=_mean([score.reward for score in scores]),
+        pass_rate=_mean([float(outcome is Outcome.CORRECT) for outcome in outcomes]),
+        format_share=_mean([float(outcome is not Outcome.MALFORMED) for outcome in outcomes]),
+        codes=dict(sorted(Counter(score.details.code for score in scores).items())),
+        failures=dict(sorted(failures.items())),
+        truncated=sum(one.finish_reason is FinishReason.LENGTH for one in drawn),
+        tokens=tokens,
+        length=tokens / len(drawn) if drawn else None,
+        entropy=-math.fsum(logprobs) / tokens if tokens and logprobs else None,
+        kl=_mean(ratios),
+        groups_without_signal=_share_without_signal(records, group),
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return math.fsum(values) / len(values) if values else None
+
+
+def _share_without_signal(records: Sequence[Record], group: int) -> float:
+    groups = [
+        {record.result.reward for record in records[start : start + group] if isinstance(record.result, Score)}
+        for start in range(0, len(records), group)
+    ]
+    return sum(len(rewards) < 2 for rewards in groups) / len(groups)

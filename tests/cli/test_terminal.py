@@ -1,0 +1,89 @@
+"""What a terminal gets: drawn tables and colours; and what a pipe gets: the Markdown."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lockedroom.cli.terminal import TerminalMarkdown
+
+PRINTS = """
+import sys
+from pathlib import Path
+from lockedroom.cli.terminal import TerminalMarkdown
+with TerminalMarkdown(sys.stdout) as out:
+    out.write("# BETTER: B is better than A\\n| a   | n |\\n| --- | -: |\\n| x\\\\|y [red] | 1 |\\n")
+"""
+
+
+def _at_terminal(arguments: list[str], **environment: str) -> str:
+    leader, follower = pty.openpty()
+    kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    settings = {**kept, "TERM": "xterm-256color", "COLUMNS": "100", **environment}
+    with subprocess.Popen(arguments, stdout=follower, stdin=follower, stderr=follower, env=settings):
+        os.close(follower)
+        read = b""
+        try:
+            while block := os.read(leader, 65536):
+                read += block
+        except OSError:  # how Linux says that the other end is closed
+            pass
+    os.close(leader)
+    return read.decode()
+
+
+def test_a_terminal_gets_a_drawn_table_and_a_coloured_verdict() -> None:
+    shown = _at_terminal([sys.executable, "-c", PRINTS])
+    assert "─" in shown
+    assert "| ---" not in shown
+    assert "\x1b[1;32mBETTER: B is better than A" in shown
+
+
+def test_text_is_never_markup() -> None:
+    assert "x|y [red]" in _at_terminal([sys.executable, "-c", PRINTS], NO_COLOR="1")
+
+
+def test_no_color_is_respected() -> None:
+    shown = _at_terminal([sys.executable, "-c", PRINTS], NO_COLOR="1")
+    assert "\x1b[1;32m" not in shown
+    assert "─" in shown
+
+
+def test_a_command_draws_at_a_terminal_and_prints_markdown_into_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"kind": "evaluate"}')
+    command = [sys.executable, "-m", "lockedroom", "runs", str(tmp_path)]
+    piped = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "| --" in piped
+    assert "\x1b" not in piped
+    drawn = _at_terminal(command)
+    assert "| --" not in drawn
+    assert "──" in drawn
+
+
+@pytest.mark.parametrize("text", ["half a line", "a\nhalf"])
+def test_an_unfinished_line_is_shown_when_flushed(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = TerminalMarkdown(sys.stdout)
+    drawn.write(text)
+    drawn.flush()
+    assert capsys.readouterr().out == text
+
+
+def test_progress_shows_a_rate_and_what_is_left_from_the_first_moment_on() -> None:
+    says = """
+import time
+from lockedroom.cli.progress import progress_bar
+with progress_bar("evaluate", None, lambda: 4) as progress:
+    for _ in range(4):
+        time.sleep(0.25)
+        progress(1)
+"""
+    shown = _at_terminal([sys.executable, "-c", says])
+    assert "attempts" in shown
+    assert "/s" in shown
+    assert "left" in shown
+    assert "Traceback" not in shown

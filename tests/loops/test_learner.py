@@ -1,0 +1,220 @@
+"""One update of Loop C: what it may not depend on, what it leaves alone, and that it can be taken up again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from lockedroom.dataset.load import read_examples
+from lockedroom.errors import BadInput
+from lockedroom.learning.estimator import PRESETS, Estimator
+from lockedroom.loops.attempt import judge
+from lockedroom.loops.learner import Learner, LearnerSettings, StepResult, learning_rate
+from lockedroom.policy.tiny import DATA_FOLDER, load_tiny
+from lockedroom.records import Completion, Details, Example, Failure, FailureCode, Outcome, Sampling, Score
+from lockedroom.scorer.builtin import BUILTIN
+
+FINAL_INT = BUILTIN["final-int"]()
+FAILED = Failure(FailureCode.SCORER_RAISED, "no")
+TRAIN = next(iter(read_examples(DATA_FOLDER / "train.jsonl")))[:16]
+Drawn = Sequence[Completion | Failure]
+
+
+def strictly(examples: Sequence[Example], drawn: Drawn) -> list[Score | Failure]:
+    return judge(FINAL_INT, examples, drawn)
+
+
+def make(estimator: Estimator = PRESETS["rloo"], judged: Any = strictly, **settings: Any) -> Learner:
+    policy = load_tiny("tiny")
+    chosen = LearnerSettings(**{"steps": 10, "group": 4, **settings})
+    sampling = Sampling(max_tokens=10)
+    return Learner(policy, policy.frozen_copy(), judged, estimator, settings=chosen, sampling=sampling)
+
+
+def weights(learner: Learner) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in learner.parameters]
+
+
+def same(ours: list[torch.Tensor], theirs: list[torch.Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def steps(learner: Learner, which: range) -> list[StepResult]:
+    return [learner.step(TRAIN[8 * (i % 2) : 8 * (i % 2) + 8], i) for i in which]
+
+
+def test_first_update_finds_the_logprobs_that_were_recorded() -> None:
+    assert make().step(TRAIN, 0).metrics.mismatch < 5e-5
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_every_preset_moves_the_policy(name: str) -> None:
+    learner = make(PRESETS[name])
+    before = weights(learner)
+
+    results = steps(learner, range(2))
+
+    assert not same(before, weights(learner))
+    assert all(result.metrics.gradient_norm > 0 for result in results)
+
+
+@pytest.mark.parametrize("estimator", [PRESETS["rloo"], PRESETS["ppo-clip"], Estimator(baseline="ema")])
+def test_restored_learner_goes_on_bit_for_bit(estimator: Estimator) -> None:
+    whole = make(estimator)
+    steps(whole, range(2))
+    state = whole.state()
+    after = [msgspec.structs.replace(one, timing=None) for one in steps(whole, range(2, 4))]
+
+    resumed = make(estimator)
+    resumed.restore(state)
+    again = [msgspec.structs.replace(one, timing=None) for one in steps(resumed, range(2, 4))]
+
+    assert same(weights(whole), weights(resumed))
+    assert again == after
+    assert (resumed.ema, resumed.updates) == (whole.ema, whole.updates)
+
+
+def test_state_of_another_network_is_refused() -> None:
+    learner = make()
+    state = learner.state()
+    state.tensors["policy.0"] = state.tensors["policy.0"][:-1]
+    with pytest.raises(BadInput, match="another network"):
+        learner.restore(state)
+
+
+def test_step_in_which_nothing_was_judged_leaves_the_policy_alone() -> None:
+    learner = make(judged=lambda examples, drawn: [FAILED for _ in drawn])
+    before = weights(learner)
+
+    result = learner.step(TRAIN, 0)
+
+    assert same(before, weights(learner))
+    assert (result.metrics.scored, result.metrics.failed, result.metrics.reward) == (0, 64, None)
+    assert result.metrics.failures == {"scorer_raised": 64}
+    assert set(result.advantages) == {None}
+
+
+def test_failures_are_left_out_and_counted_and_the_scored_are_learned_from() -> None:
+    def partly(examples: Sequence[Example], drawn: Drawn) -> list[Score | Failure]:
+        return [FAILED if n % 4 == 1 else one for n, one in enumerate(strictly(examples, drawn))]
+
+    learner = make(judged=partly)
+    before = weights(learner)
+
+    result = learner.step(TRAIN, 0)
+
+    assert not same(before, weights(learner))
+    assert [result.advantages[n] is None for n in range(4)] == [False, True, False, False]
+    assert (result.metrics.scored, result.metrics.failed) == (48, 16)
+    assert all(isinstance(record.result, Failure) for record in result.records[1::4])
+
+
+def test_policy_failures_have_no_tokens_to_learn_from() -> None:
+    class Failing(type(load_tiny("tiny"))):  # type: ignore[misc]  # a class made at run time
+        def complete(self, *args: Any, **kwargs: Any) -> Any:
+            drawn = list(super().complete(*args, **kwargs))
+            return iter([Failure(FailureCode.POLICY_ERROR, "down") if n < 5 else one for n, one in enumerate(drawn)])
+
+    sound = load_tiny("tiny")
+    policy = Failing(sound.model, sound.tokenizer, sound.spec)
+    learner = Learner(policy, sound.frozen_copy(), strictly, PRESETS["rloo"], settings=LearnerSettings(group=4),
+                      sampling=Sampling(max_tokens=10))  # fmt: skip
+
+    result = learner.step(TRAIN, 0)
+
+    assert result.metrics.failures == {"policy_error": 5}
+    assert (result.metrics.completions, result.metrics.failed) == (59, 5)
+    assert result.records[0].completion is None
+
+
+def test_gradient_does_not_depend_on_the_micro_batch() -> None:
+    moved = []
+    for micro_batch in (None, 5, 1):
+        learner = make(optimizer="sgd", learning_rate=1.0, schedule="constant", micro_batch=micro_batch)
+        learner.step(TRAIN, 0)
+        moved.append(torch.cat([tensor.flatten() for tensor in weights(learner)]))
+    assert torch.allclose(moved[0], moved[1], atol=2e-5)
+    assert torch.allclose(moved[0], moved[2], atol=2e-5)
+
+
+def test_reward_that_explodes_the_gradient_is_one_message() -> None:
+    details = Details("x", Outcome.WRONG, None, "")
+
+    def absurd(examples: Sequence[Example], drawn: Drawn) -> list[Score | Failure]:
+        return [Score(1e300 * (-1) ** n, details) for n, _ in enumerate(drawn)]
+
+    with pytest.raises(BadInput, match="learning has diverged; lower --learning-rate"):
+        make(judged=absurd).step(TRAIN, 0)
+
+
+def test_equal_rewards_give_no_reward_gradient() -> None:
+    def equally(examples: Sequence[Example], drawn: Drawn) -> list[Score | Failure]:
+        return [Score(0.1, Details("x", Outcome.WRONG, None, "")) for _ in drawn]
+
+    learner = make(Estimator(baseline="leave-one-out"), judged=equally)
+    before = weights(learner)
+
+    result = learner.step(TRAIN, 0)
+
+    assert result.metrics.gradient_norm == 0
+    assert result.metrics.groups_without_signal == 1
+    assert same(before, weights(learner))
+
+
+@pytest.mark.parametrize(
+    ("settings", "sampling", "message"),
+    [
+        ({"group": 1}, {}, "one completion a prompt"),
+        ({"steps": 0}, {}, "--steps 0"),
+        ({"learning_rate": float("nan")}, {}, "--learning-rate nan"),
+        ({"max_grad_norm": 0.0}, {}, "--max-grad-norm"),
+        ({"micro_batch": 0}, {}, "--micro-batch 0"),
+        ({}, {"temperature": 0.0}, "--temperature 0"),
+    ],
+)
+def test_settings_that_cannot_learn_are_refused(
+    settings: dict[str, Any], sampling: dict[str, Any], message: str
+) -> None:
+    policy = load_tiny("tiny")
+    with pytest.raises(BadInput, match=message):
+        Learner(
+            policy,
+            policy,
+            strictly,
+            PRESETS["rloo"],
+            settings=LearnerSettings(**settings),
+            sampling=Sampling(**sampling),
+        )
+
+
+def test_kl_without_a_reference_is_refused() -> None:
+    with pytest.raises(BadInput, match="needs a reference policy"):
+        Learner(load_tiny("tiny"), None, strictly, PRESETS["rloo"], settings=LearnerSettings(), sampling=Sampling())
+
+
+def test_learning_rate_is_a_function_of_the_step() -> None:
+    rates = {name: [learning_rate(LearnerSettings(steps=4, learning_rate=1.0, schedule=name), step) for step in range(5)]
+             for name in ("constant", "linear", "cosine")}  # fmt: skip
+    assert rates["constant"] == [1.0] * 5
+    assert rates["linear"] == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert rates["cosine"] == pytest.approx([1.0, 0.853553, 0.5, 0.146447, 0.0], abs=1e-6)
+
+
+def test_records_keep_the_sampled_ids_and_the_reference_logprob() -> None:
+    learner = make()
+    steps(learner, range(3))
+    result = learner.step(TRAIN, 3)
+
+    drawn = [one for one in result.completions if isinstance(one, Completion)]
+    expected = learner.reference.logprobs(  # type: ignore[union-attr]  # rloo has one
+        [learner.policy.prompt_ids(example.prompt) for example in TRAIN for _ in range(4)],
+        [one.token_ids or () for one in drawn],
+    )
+    for record, one, logprobs in zip(result.records, drawn, expected, strict=True):
+        assert record.completion is not None
+        assert record.completion.token_ids == one.token_ids
+        assert record.completion.ref_logprob == pytest.approx(sum(logprobs), abs=5e-4)
