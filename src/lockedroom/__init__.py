@@ -12,6 +12,8 @@ from lockedroom.records import Completion, Example, Failure, Sampling, Score
 if _typing.TYPE_CHECKING:
     from lockedroom.loops.configuration import EvaluateConfig
     from lockedroom.loops.evaluate import evaluate
+    from lockedroom.loops.learn import learn
+    from lockedroom.loops.learn_opening import LearnConfig
     from lockedroom.loops.select import select
     from lockedroom.loops.select_opening import SelectConfig
     from lockedroom.results.compare import compare
@@ -21,19 +23,23 @@ __all__ = [
     "EvaluateConfig",
     "Example",
     "Failure",
+    "LearnConfig",
     "Sampling",
     "Score",
     "SelectConfig",
     "__version__",
     "compare",
     "evaluate",
+    "learn",
     "select",
 ]
 
 _LATER = {
     "EvaluateConfig": "lockedroom.loops.configuration",
+    "LearnConfig": "lockedroom.loops.learn_opening",
     "SelectConfig": "lockedroom.loops.select_opening",
     "evaluate": "lockedroom.loops.evaluate",
+    "learn": "lockedroom.loops.learn",
     "select": "lockedroom.loops.select",
     "compare": "lockedroom.results.compare",
 }

@@ -19,7 +19,7 @@ ASKED = [Example(id="x", prompt="ab", expected_answer=0)]
 
 
 def language(policy: TinyPolicy, viable: Callable[[str], bool], complete: Callable[[str], bool]) -> Language:
-    return Language(policy.tokenizer.pieces, viable, complete)
+    return Language(policy.tokenizer.pieces, lambda texts: list(map(viable, texts)), complete)
 
 
 def draw(policy: TinyPolicy, spoken: Language, draws: int, limit: int = 4) -> list[Guided]:

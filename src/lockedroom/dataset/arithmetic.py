@@ -8,12 +8,9 @@ never overlap. Within a split, the first n examples are the same whatever the si
 from __future__ import annotations
 
 import hashlib
-import json
 import operator
-import os
 import random
 import re
-import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -21,9 +18,8 @@ from typing import Literal, get_args
 
 import msgspec
 
-from lockedroom._version import __version__
-from lockedroom.dataset.load import canonical_line
-from lockedroom.errors import BadInput, CannotWrite
+from lockedroom.dataset.folder import WrittenSplit, write_splits
+from lockedroom.errors import BadInput
 from lockedroom.records import Example
 
 Split = Literal["train", "dev", "holdout"]
@@ -31,7 +27,6 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 TEMPLATE = "Compute {a}{op}{b}. Output exactly one line: Final: <int>"
 MOST_DIGITS = 100
-WRITTEN_TOGETHER = 4096
 
 _OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 # Half of all problems are for training, a quarter each for the others: the first byte of the hash, modulo 4.
@@ -70,6 +65,11 @@ class ArithmeticConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         return {"train": self.train, "dev": self.dev, "holdout": self.holdout}[split]
 
 
+def split_of(content: str) -> Split:
+    """Say which split a problem belongs to, under every seed and size."""
+    return _SPLIT_OF_HASH[hashlib.sha256(content.encode()).digest()[0] % len(_SPLIT_OF_HASH)]
+
+
 class Problem(msgspec.Struct, frozen=True, gc=False):
     """Two operands and what stands between them."""
 
@@ -79,20 +79,12 @@ class Problem(msgspec.Struct, frozen=True, gc=False):
 
     def split(self) -> Split:
         """Say which split the problem belongs to, under every seed, size and template."""
-        return _SPLIT_OF_HASH[hashlib.sha256(self.normalised().encode()).digest()[0] % len(_SPLIT_OF_HASH)]
+        return split_of(self.normalised())
 
     def normalised(self) -> str:
         """Write the problem so that 4+3 and 3+4 are one."""
         first, second = sorted((self.a, self.b)) if self.op in "+*" else (self.a, self.b)
         return f"{first}{self.op}{second}"
-
-
-class WrittenSplit(msgspec.Struct, frozen=True):
-    """A split's file, its number of examples, and the sha256 of the file, which is that of its canonical examples."""
-
-    path: Path
-    examples: int
-    sha256: str
 
 
 def generate(config: ArithmeticConfig, split: Split) -> Iterator[Example]:
@@ -116,19 +108,8 @@ def write_dataset(config: ArithmeticConfig, folder: Path) -> list[WrittenSplit]:
 
     All or nothing: the folder appears when everything is on disk. Raises BadInput when it exists and is not empty.
     """
-    if folder.is_symlink() or (folder.exists() and (not folder.is_dir() or any(folder.iterdir()))):
-        raise BadInput(f"{folder}: exists already and is not an empty folder; name another one")
-    growing = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    try:
-        growing.mkdir(parents=True)
-        written = [_write_split(config, split, growing) for split in SPLITS if config.size(split)]
-        _write(growing / "dataset.toml", iter([_description(config, written).encode()]))
-        growing.rename(folder)
-    except OSError as error:
-        raise CannotWrite(f"{folder}: cannot be written: {error.strerror}; nothing was written") from None
-    finally:
-        shutil.rmtree(growing, ignore_errors=True)
-    return [msgspec.structs.replace(file, path=folder / file.path.name) for file in written]
+    splits: dict[str, Iterator[Example]] = {split: generate(config, split) for split in SPLITS if config.size(split)}
+    return write_splits(folder, splits, "arithmetic", msgspec.structs.asdict(config))
 
 
 def _check_operators(operators: str) -> None:
@@ -195,42 +176,3 @@ def _example(config: ArithmeticConfig, example_id: str, problem: Problem) -> Exa
     answer = _OPERATIONS[problem.op](problem.a, problem.b)
     metadata = msgspec.structs.asdict(problem) if config.metadata else None
     return Example(id=example_id, prompt=prompt, expected_answer=answer, metadata=metadata)
-
-
-def _write_split(config: ArithmeticConfig, split: Split, folder: Path) -> WrittenSplit:
-    examples = generate(config, split)
-    batches = iter(lambda: list(islice(examples, WRITTEN_TOGETHER)), [])
-    path = folder / f"{split}.jsonl"
-    return WrittenSplit(path, config.size(split), _write(path, map(canonical_line, batches)))
-
-
-def _write(path: Path, pieces: Iterator[bytes]) -> str:
-    """Write a file, wait until it is on disk, and return its sha256."""
-    digest = hashlib.sha256()
-    with open(path, "xb") as file:
-        for piece in pieces:
-            digest.update(piece)
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-    return digest.hexdigest()
-
-
-def _description(config: ArithmeticConfig, written: list[WrittenSplit]) -> str:
-    lines = [
-        "# How this folder was made. The same values give the same bytes.",
-        "format = 1",
-        'generator = "arithmetic"',
-        f"made_by = {_toml(f'lockedroom {__version__}')}",
-        "",
-        "[arithmetic]",
-        *(f"{name} = {_toml(value)}" for name, value in msgspec.structs.asdict(config).items()),
-    ]
-    for file in written:
-        lines += ["", f'[files."{file.path.name}"]', f"examples = {file.examples}", f"sha256 = {_toml(file.sha256)}"]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: str | int | bool) -> str:
-    # A JSON string is a TOML string, but for DEL, which TOML wants escaped.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")

@@ -73,6 +73,11 @@ def parquet_parts(path: Path) -> Iterator[Part]:
     return _grouped(_parquet_rows(path), ": row ")
 
 
+def saved_parts(path: Path) -> Iterator[Part]:
+    """Read a folder that `datasets.Dataset.save_to_disk` wrote: Arrow files, named in order by its state.json."""
+    return _grouped(_saved_rows(path), ": row ")
+
+
 def _csv_rows(path: Path) -> Iterator[tuple[int, Example]]:
     header: list[str] = []
     with open_for_reading(path) as file:
@@ -178,6 +183,55 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, Example]]:
         except (pa.ArrowException, OSError) as error:
             first = str(error).splitlines()[0]
             raise BadInput(f"{path}: not a Parquet file that can be read: {first}; write the file again") from None
+
+
+def _saved_rows(path: Path) -> Iterator[tuple[int, Example]]:
+    files = _saved_files(path)
+    try:
+        import pyarrow as pa
+    except ImportError:
+        raise MissingExtra(f"{path}: reading a saved data set", "parquet") from None
+    row = 0
+    for file in files:
+        try:
+            with open_for_reading(file) as opened, pa.ipc.open_stream(opened) as reader:
+                _check_names(str(file), reader.schema.names)
+                for field in reader.schema:
+                    _check_type(file, field.name, field.type, pa.types)
+                for batch in reader:
+                    for values in _values(batch):
+                        row += 1
+                        yield row, _parquet_example(f"{path}: row {row}", values)
+        except (pa.ArrowException, OSError) as error:
+            first = str(error).splitlines()[0]
+            raise BadInput(f"{file}: not an Arrow file that can be read: {first}; save the data set again") from None
+
+
+class _SavedFile(msgspec.Struct, frozen=True):
+    filename: str
+
+
+class _SavedState(msgspec.Struct, frozen=True):
+    """The part of a saved data set's state.json that names its files."""
+
+    files: list[_SavedFile] = msgspec.field(name="_data_files")
+
+
+def _saved_files(path: Path) -> list[Path]:
+    state = path / "state.json"
+    if not state.is_file():
+        splits = sorted(child.parent.name for child in path.glob("*/state.json"))
+        if splits:
+            raise BadInput(f"{path}: holds the splits {', '.join(splits)}; name one of them, as in {path / splits[0]}")
+        raise BadInput(f"{path}: this is a folder, but not one that datasets.save_to_disk wrote (no state.json)")
+    try:
+        named = msgspec.json.decode(state.read_bytes(), type=_SavedState).files
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput(f"{state}: {reword(str(error))}; save the data set again") from None
+    for file in named:
+        if Path(file.filename).name != file.filename:
+            raise BadInput(f"{state}: names {shown(file.filename)}, which is not a file of this folder; save it again")
+    return [path / file.filename for file in named]
 
 
 def _check_type(path: Path, name: str, kind: Any, types: Any) -> None:

@@ -13,7 +13,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -71,7 +71,7 @@ def run_pieces(
             futures: list[Future[bytes]] = [pool.submit(_score_piece, piece) for piece in pieces]
         try:
             for piece, future in zip(pieces, futures, strict=True):
-                tally: Tally = _tally_decoder.decode(future.result())
+                tally = decode_tally(future.result())
                 path = folder / _name(piece.start, piece.stop)
                 yield tally, _blocks(path)
                 path.unlink()
@@ -115,8 +115,13 @@ def _plan(policy: Policy, run: Path, examples: range, draws: int, workers: int) 
         if start < stop:
             bounds.append((start, stop))
         cursor = stop
-    cuts = [start for start, _ in bounds] + [examples.stop]
-    offsets = line_offsets(run / EXAMPLES, cuts)
+    return place_pieces(policy, run / EXAMPLES, bounds, draws)
+
+
+def place_pieces(policy: Policy, examples: Path, bounds: Sequence[tuple[int, int]], draws: int) -> list[Piece]:
+    """Return neighbouring pieces (first example, the one after the last) with where they stand in the files."""
+    cuts = [start for start, _ in bounds] + [stop for _, stop in bounds[-1:]]
+    offsets = line_offsets(examples, cuts)
     completions = policy.part_offsets(cuts, draws) if isinstance(policy, RecordedPolicy) else [0] * len(cuts)
     return [
         Piece(start, stop, first, end, begin)
@@ -207,7 +212,7 @@ def _score_piece(piece: Piece) -> bytes:
                 file.flush()
                 records += fresh
             tally.add(records, opened.scorer.spec)
-    return _tally_encoder.encode(tally)
+    return encode_tally(tally)
 
 
 def _chunks(batches: Iterator[Batch[Example]], size: int) -> Iterator[list[Example]]:
@@ -222,6 +227,16 @@ def _kept_records(path: Path, draws: int) -> list[Record]:
     end = raw.rfind(b"\n") + 1
     rows = [row for batch in read_batches(path, Record, stop=end) for row in batch.rows]
     return rows[: len(rows) // draws * draws]
+
+
+def encode_tally(tally: Tally) -> bytes:
+    """Return a tally as it travels between processes."""
+    return _tally_encoder.encode(tally)
+
+
+def decode_tally(encoded: bytes) -> Tally:
+    tally: Tally = _tally_decoder.decode(encoded)
+    return tally
 
 
 def _encode_sum(value: Any) -> RunState:

@@ -1,0 +1,128 @@
+"""Logs of other projects as examples and completions of ours, so that people can audit, re-score and compare them.
+
+A reader turns a log into attempts. An attempt belongs to an example: of a data set that was given, by id or else by
+prompt; or of the log itself, which then has to hold prompts and answers. A log is held in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+
+from lockedroom.adapters import logs_inspect, logs_jsonl, logs_tables, logs_verifiers
+from lockedroom.adapters.reading import NO_ANSWER, Attempt, Log
+from lockedroom.adapters.writing import Source, Written, write_import
+from lockedroom.dataset.load import read_examples
+from lockedroom.errors import BadInput
+from lockedroom.records import Example, Record
+from lockedroom.visible import visible
+
+Reader = Callable[[Path, str | None], Log]
+
+
+READERS: dict[str, Reader] = {
+    "inspect": logs_inspect.read,
+    "lm-eval": logs_jsonl.read_lm_eval,
+    "verifiers": logs_verifiers.read,
+    "human-eval": logs_jsonl.read_human_eval,
+    "trl": logs_tables.read_trl,
+    "verl": logs_jsonl.read_verl,
+}
+
+
+def import_log(
+    path: Path, format_: str, out: Path, *, dataset: Path | None = None, answer_field: str | None = None
+) -> Written:
+    """Read a log and write the folder `out`; `answer_field` names where the log keeps its expected answers.
+
+    Raises BadInput for a log of another format, a broken line, an empty log, or attempts that no example can be found for.
+    """
+    if format_ not in READERS:
+        raise BadInput(f"--from {format_!r}: unknown format; use one of {', '.join(READERS)}")
+    if not path.exists():
+        raise BadInput(f"{path}: no such file; check the path")
+    log = READERS[format_](path, answer_field)
+    if not log.attempts:
+        raise BadInput(f"{path}: the log holds no attempt; nothing was imported")
+    examples, records = _of_log(log) if dataset is None else _of_dataset(log, dataset)
+    source = Source(format_, [str(file) for file in log.files], log.score)
+    return write_import(out, examples, records, source, log.declared)
+
+
+def _of_log(log: Log) -> tuple[list[Example], list[Record]]:
+    """Make the examples that the log itself describes."""
+    examples: dict[str, Example] = {}
+    draws: dict[str, int] = {}
+    records = []
+    for attempt in log.attempts:
+        if attempt.expected_answer is NO_ANSWER or attempt.prompt is None or attempt.id is None:
+            missing = "id" if attempt.id is None else "prompt" if attempt.prompt is None else "expected answer"
+            raise BadInput(
+                f"{attempt.where}: the log holds no {missing}; name the data set with --dataset FILE"
+                + (
+                    ", or the field that holds the answer with --answer-field NAME"
+                    if missing == "expected answer"
+                    else ""
+                )
+            )
+        example = _at_step(
+            Example(id=attempt.id, prompt=attempt.prompt, expected_answer=attempt.expected_answer), attempt.step
+        )
+        known = examples.setdefault(example.id, example)
+        if known != example:
+            raise BadInput(
+                f"{attempt.where}: id {visible(example.id, 60)!r} stands for two different examples in this log; "
+                "import each data set's log by itself"
+            )
+        records.append(_record(example.id, draws, attempt))
+    return list(examples.values()), records
+
+
+def _of_dataset(log: Log, dataset: Path) -> tuple[list[Example], list[Record]]:
+    """Find each attempt's example in a data set: by id, or else by its prompt."""
+    asked = [example for batch in read_examples(dataset) for example in batch]
+    by_id = {example.id: example for example in asked}
+    by_prompt: dict[str, list[Example]] = {}
+    for example in asked:
+        by_prompt.setdefault(example.prompt, []).append(example)
+    found: dict[str, Example] = {}
+    draws: dict[str, int] = {}
+    records = []
+    for attempt in log.attempts:
+        example = _at_step(_example_of(attempt, by_id, by_prompt, dataset), attempt.step)
+        found.setdefault(example.id, example)
+        records.append(_record(example.id, draws, attempt))
+    if all(attempt.step is None for attempt in log.attempts):
+        return asked, records
+    return list(found.values()), records
+
+
+def _example_of(
+    attempt: Attempt, by_id: Mapping[str, Example], by_prompt: Mapping[str, Sequence[Example]], dataset: Path
+) -> Example:
+    if attempt.id is not None and attempt.id in by_id:
+        return by_id[attempt.id]
+    same = [] if attempt.prompt is None else by_prompt.get(attempt.prompt, [])
+    if len(same) == 1:
+        return same[0]
+    named = f"id {visible(attempt.id, 60)!r}" if attempt.id is not None else "no id"
+    why = f"{len(same)} examples have its prompt" if same else "no example has its prompt"
+    raise BadInput(
+        f"{attempt.where}: {named}: not an example of {dataset}, and {why}; name the data set that the log was made from"
+    )
+
+
+def _at_step(example: Example, step: int | None) -> Example:
+    """A training log asks the same prompt at several steps, of another policy each time."""
+    if step is None:
+        return example
+    metadata = {**(example.metadata or {}), "step": step, "example": example.id}
+    return msgspec.structs.replace(example, id=f"step-{step:06d}/{example.id}", metadata=metadata)
+
+
+def _record(example_id: str, draws: dict[str, int], attempt: Attempt) -> Record:
+    draw = draws.get(example_id, 0)
+    draws[example_id] = draw + 1
+    return Record(example_id, draw, attempt.completion, attempt.result)

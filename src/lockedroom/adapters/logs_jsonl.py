@@ -1,0 +1,170 @@
+"""Readers of JSON Lines logs: samples of lm-evaluation-harness, human-eval completions, rollouts that verl dumps."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lockedroom.adapters.reading import (
+    NO_ANSWER,
+    Attempt,
+    Log,
+    as_dict,
+    known,
+    name_of,
+    read_rows,
+    require,
+    scored,
+    text,
+)
+from lockedroom.adapters.writing import not_scored
+from lockedroom.errors import BadInput
+from lockedroom.records import Completion
+
+LM_EVAL = ("doc_id", "doc", "target", "arguments", "resps")
+
+
+def read_lm_eval(path: Path, answer_field: str | None) -> Log:
+    """Read a `samples_*.jsonl`; with several filters a document stands there once for each, and is taken once."""
+    attempts: list[Attempt] = []
+    first_filter: str | None = None
+    settings: dict[str, Any] = {}
+    score = None
+    for where, row in read_rows(path):
+        require(row, LM_EVAL, where, "lm-eval samples")
+        named = str(row.get("filter", "none"))
+        first_filter = first_filter or named
+        if named != first_filter:
+            continue
+        prompt, settings = _lm_eval_request(row, where)
+        metrics = row["metrics"] if isinstance(row.get("metrics"), list) else []
+        score = metrics[0] if metrics and isinstance(metrics[0], str) else None
+        result = not_scored("the sample names no metric") if score is None else scored(row.get(score))
+        for said in _lm_eval_answers(row, where):
+            attempts.append(
+                Attempt(
+                    where,
+                    f"doc-{name_of(row['doc_id'], where, 'doc_id')}",
+                    prompt,
+                    _lm_eval_target(row, answer_field, where),
+                    said,
+                    result,
+                )
+            )
+    declared = {"policy": _lm_eval_model(path), "sampling": _lm_eval_sampling(settings)}
+    return Log(attempts, [path], declared, score)
+
+
+def _lm_eval_request(row: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
+    """Return the prompt and the generation settings; both are logged as the arguments of the first request."""
+    arguments = row["arguments"]
+    if isinstance(arguments, dict):  # as saved to disk; in memory they are a list
+        arguments = [list(request.values()) for request in arguments.values() if isinstance(request, dict)]
+    if not isinstance(arguments, list) or not arguments or not isinstance(arguments[0], list) or len(arguments[0]) < 2:
+        raise BadInput(
+            f"{where}: arguments: expected a prompt and its generation settings; is this a generate_until task?"
+        )
+    prompt, settings = arguments[0][0], arguments[0][1]
+    if not isinstance(prompt, str) or not isinstance(settings, dict):
+        raise BadInput(
+            f"{where}: not a generate_until task: log-likelihoods are no completions, so there is nothing to judge"
+        )
+    return prompt, settings
+
+
+def _lm_eval_answers(row: Mapping[str, Any], where: str) -> list[Completion]:
+    resps = row["resps"]
+    said = resps[0] if isinstance(resps, list) and resps and isinstance(resps[0], list) else None
+    if not said or not all(isinstance(one, str) for one in said):
+        raise BadInput(f"{where}: resps: expected a list of lists of texts; is this a generate_until task?")
+    return [Completion(one) for one in said]
+
+
+def _lm_eval_target(row: Mapping[str, Any], answer_field: str | None, where: str) -> Any:
+    if answer_field is None:
+        return row["target"]
+    if not isinstance(row["doc"], dict) or answer_field not in row["doc"]:
+        raise BadInput(f"{where}: --answer-field {answer_field!r}: the document has no such field")
+    return row["doc"][answer_field]
+
+
+def _lm_eval_sampling(settings: Mapping[str, Any]) -> dict[str, Any]:
+    greedy = settings.get("do_sample") is False
+    stop = settings.get("until")
+    return known(
+        {
+            "temperature": 0.0 if greedy else settings.get("temperature"),
+            "top_p": settings.get("top_p"),
+            "top_k": settings.get("top_k"),
+            "max_tokens": settings.get("max_gen_toks"),
+            "stop": [stop] if isinstance(stop, str) else stop,
+        }
+    )
+
+
+def _lm_eval_model(path: Path) -> dict[str, Any]:
+    """Return what `results_DATE.json` beside the samples says of the model."""
+    date = re.search(r"_(\d{4}-\d{2}-\d{2}T[\d.-]+)\.jsonl$", path.name)
+    beside = path.with_name(f"results_{date[1]}.json") if date else None
+    if beside is None or not beside.is_file():
+        return {}
+    try:
+        results = as_dict(json.loads(beside.read_bytes()))
+    except ValueError as error:
+        raise BadInput(f"{beside}: not JSON: {error}; remove it, or restore it") from None
+    config = as_dict(results.get("config"))
+    return known(
+        {
+            "model": results.get("model_name") or config.get("model"),
+            "model_args": str(config["model_args"]) if config.get("model_args") else None,
+            "harness": f"lm-eval {results['lm_eval_version']}" if "lm_eval_version" in results else None,
+        }
+    )
+
+
+def read_human_eval(path: Path, answer_field: str | None) -> Log:
+    """Read `{"task_id", "completion"}` lines; a results file also says whether each passed."""
+    if answer_field is not None:
+        raise BadInput("--answer-field: human-eval lines hold no answers; name the data set with --dataset FILE")
+    attempts = []
+    passed = False
+    for where, row in read_rows(path):
+        require(row, ("task_id", "completion"), where, "human-eval")
+        passed = passed or "passed" in row
+        result = scored(row["passed"]) if "passed" in row else not_scored("a completion that was not judged")
+        name = name_of(row["task_id"], where, "task_id")
+        attempts.append(Attempt(where, name, None, NO_ANSWER, Completion(text(row, "completion", where)), result))
+    return Log(attempts, [path], {}, "passed" if passed else None)
+
+
+def read_verl(path: Path, answer_field: str | None) -> Log:
+    """Read what `trainer.rollout_data_dir` collects: a folder of `STEP.jsonl`, or one of them."""
+    files = sorted(path.glob("*.jsonl"), key=_in_step_order) if path.is_dir() else [path]
+    if not files:
+        raise BadInput(f"{path}: holds no .jsonl file; name the folder given as trainer.rollout_data_dir")
+    field = answer_field or "gts"
+    attempts = []
+    for file in files:
+        for where, row in read_rows(file):
+            require(row, ("input", "output", "score", "step", field), where, "verl rollouts")
+            step = row["step"]
+            if not isinstance(step, int) or isinstance(step, bool) or step < 0:
+                raise BadInput(f"{where}: step: expected a whole number, got {step!r}")
+            prompt = text(row, "input", where)
+            said = Completion(text(row, "output", where))
+            attempts.append(Attempt(where, prompt_id(prompt), prompt, row[field], said, scored(row["score"]), step))
+    return Log(attempts, files, {"policy": {"trainer": "verl"}}, "score")
+
+
+def _in_step_order(file: Path) -> tuple[int, str]:
+    return len(file.stem), file.stem
+
+
+def prompt_id(prompt: str) -> str:
+    """Return a name for a prompt that has none: the first 16 digits of its sha256."""
+    import hashlib
+
+    return hashlib.sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()[:16]

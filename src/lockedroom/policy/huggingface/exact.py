@@ -1,0 +1,208 @@
+"""The probability that a sampled completion has a given text, summed over its tokenisations.
+
+As for the embedded model (`policy.tiny.exact`, whose conventions on endings, stop strings and truncation hold here): the
+paths of tokens that spell the texts form a trie, and its nodes are decoded level by level with the sampler's own passes.
+A text of n characters may have 2^n tokenisations, so a path is left as soon as it is less than NEGLIGIBLE times as
+probable as the canonical tokens of every text that it could still become. What is left out is under NEGLIGIBLE of a
+text's probability for each path left; the canonical path is always followed.
+The vocabulary is read as byte strings, which is what byte-level tokenizers (GPT-2, Llama 3, Qwen, SmolLM, …) make of it;
+other tokenizers are refused here, because what a token adds to a text then depends on its neighbours. Special tokens
+that spell nothing are not followed, unless they end the completion: a completion with such a token inside has the same
+text and is not summed. Shape letters: N nodes of a level, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from lockedroom.errors import BadInput
+from lockedroom.policy.huggingface.forward import Start, extend, prefill, read_start, slots_of
+from lockedroom.policy.huggingface.text import TextCodec
+from lockedroom.policy.tiny.sample import check_sampling, sampled_logprobs
+from lockedroom.records import Sampling, TextProbability
+
+if TYPE_CHECKING:
+    from lockedroom.policy.huggingface.policy import HuggingFacePolicy
+
+PROMPTS_AT_ONCE = 8
+NEGLIGIBLE = 1e-6
+MAX_NODES = 4096  # of one level of one prompt
+
+
+class Vocabulary:
+    """The tokens as byte strings: those that spell something, sorted, for look-up by beginning."""
+
+    def __init__(self, codec: TextCodec) -> None:
+        self.codec = codec
+        pieces = codec.byte_pieces()
+        self.sorted = sorted((piece, i) for i, piece in pieces.items() if piece)
+        self.ids: dict[bytes, list[int]] = {}
+        for piece, i in self.sorted:
+            self.ids.setdefault(piece, []).append(i)
+        self.longest = max(map(len, self.ids))
+
+    def beginning_with(self, start: bytes) -> Iterator[tuple[bytes, int]]:
+        at = bisect.bisect_left(self.sorted, (start, -1))
+        while at < len(self.sorted) and self.sorted[at][0].startswith(start):
+            yield self.sorted[at]
+            at += 1
+
+
+class _Node(msgspec.Struct, frozen=True, gc=False):
+    """A beginning of a completion: what its tokens spell, the tokens, and the log of their probability."""
+
+    spelled: bytes
+    path: tuple[int, ...]
+    log: float
+
+
+class _Ending(msgspec.Struct, frozen=True, gc=False):
+    """A completion ends here as text number `text`: by `token`, or at the token limit (None)."""
+
+    token: int | None
+    text: int
+    canonical: bool
+
+
+class _Texts:
+    """The texts asked about after one prompt, and which tokens lead to them. `floor`: below it a path is left."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, texts: Sequence[str], stops: Sequence[str], limit: int, canonical: Sequence[float]
+    ) -> None:
+        self.vocabulary, self.limit = vocabulary, limit
+        self.targets = [text.encode() for text in texts]
+        if len(set(self.targets)) != len(texts):
+            raise BadInput("texts: the same text is given twice; give each once")
+        self.number = {target: i for i, target in enumerate(self.targets)}
+        self.canonical = [vocabulary.codec.encode(text) for text in texts]
+        self.stops = [stop.encode() for stop in stops]
+        floors = [log + math.log(NEGLIGIBLE) for log in canonical]
+        self.goals = [(target, floor) for target, floor in zip(self.targets, floors, strict=True)]
+        self.goals += [(target + stop, floor) for target, floor in self.goals for stop in self.stops]
+        self.sums = np.zeros((len(texts), 3))  # total, canonical, truncated
+
+    def _first_stop(self, text: bytes) -> int | None:
+        found = [at for at in (text.find(stop) for stop in self.stops) if at >= 0]
+        return min(found) if found else None
+
+    def branches(self, node: _Node) -> Iterator[tuple[bytes, int, float]]:
+        """Yield (longer spelling, token, floor) for the tokens after which a text can still be reached."""
+        if len(node.path) == self.limit:
+            return
+        begin, longest = len(node.spelled), self.vocabulary.longest
+        floors: dict[bytes, float] = {}
+        for goal, floor in self.goals:
+            if goal.startswith(node.spelled):
+                for end in range(begin + 1, min(begin + longest, len(goal)) + 1):
+                    floors[goal[:end]] = min(floor, floors.get(goal[:end], math.inf))
+        for spelled, floor in sorted(floors.items()):
+            if self._first_stop(spelled) is None:
+                for token in self.vocabulary.ids.get(spelled[begin:], ()):
+                    yield spelled, token, floor
+
+    def endings(self, node: _Node) -> Iterator[_Ending]:
+        """Yield the ways in which a completion can end at this node as one of the texts."""
+        text = self.number.get(node.spelled)
+        if text is not None:
+            canonical = node.path == self.canonical[text]
+            if len(node.path) == self.limit:
+                yield _Ending(None, text, canonical)
+            else:
+                yield from (_Ending(token, text, canonical) for token in self.vocabulary.codec.end_ids)
+        if self.stops and len(node.path) < self.limit:
+            yield from self._stopped(node)
+
+    def _stopped(self, node: _Node) -> Iterator[_Ending]:
+        found: dict[int, tuple[int, bytes]] = {}
+        for target in self.targets:
+            for whole in (target + stop for stop in self.stops):
+                rest = whole[len(node.spelled) :]
+                if rest and whole.startswith(node.spelled):
+                    for piece, token in self.vocabulary.beginning_with(rest):
+                        if self._first_stop(node.spelled + piece) == len(target):
+                            found[token] = (self.number[target], node.spelled + piece)
+        for token, (text, spelled) in found.items():
+            canonical = self.vocabulary.codec.encode(spelled.decode("utf-8", "replace")) == (*node.path, token)
+            yield _Ending(token, text, canonical)
+
+
+class _Member(msgspec.Struct, frozen=True):
+    """One prompt with its texts; `index` is its place in the caller's lists."""
+
+    index: int
+    prompt: tuple[int, ...]
+    texts: _Texts
+
+
+def completion_probabilities(
+    policy: HuggingFacePolicy, prompts: Sequence[str], texts: Sequence[Sequence[str]], sampling: Sampling
+) -> list[list[TextProbability]]:
+    """Return, for every prompt, the probability of each of its texts as a completion.
+
+    Raises BadInput for a tokenizer that is not byte-level, for prompts or settings that the sampler refuses, and for
+    texts with too many tokenisations that matter.
+    """
+    check_sampling(sampling)
+    vocabulary = Vocabulary(policy.codec)
+    found: list[list[TextProbability]] = [[] for _ in prompts]
+    by_slots: dict[int, list[_Member]] = {}
+    for i, (prompt, asked) in enumerate(zip(prompts, texts, strict=True)):
+        ids = policy.prompt_ids(prompt)
+        limit = policy.token_limit(ids, sampling)
+        canonical = policy.logprobs([ids] * len(asked), [policy.encode(text) for text in asked], sampling)
+        sums = _Texts(vocabulary, asked, sampling.stop, limit, [sum(logs) for logs in canonical])
+        by_slots.setdefault(slots_of(len(ids)), []).append(_Member(i, ids, sums))
+    start = read_start(policy.model, policy.codec.shared_ids)
+    for members in by_slots.values():
+        for first in range(0, len(members), PROMPTS_AT_ONCE):
+            _sum_up(policy, start, members[first : first + PROMPTS_AT_ONCE], sampling)
+        for member in members:
+            found[member.index] = [TextProbability(*row) for row in member.texts.sums.tolist()]
+    return found
+
+
+@torch.inference_mode()
+def _sum_up(policy: HuggingFacePolicy, start: Start, group: Sequence[_Member], sampling: Sampling) -> None:
+    """Follow the tokenisations of every member's texts; all prompts have one `slots_of`."""
+    prefixes, logits_NV = prefill(policy.model, start, [member.prompt for member in group])
+    nodes = [(member.texts, _Node(b"", (), 0.0)) for member in group]
+    while True:
+        logprobs_NV = sampled_logprobs(logits_NV, sampling)
+        _add_endings(nodes, logprobs_NV)
+        branches = [(row, *branch) for row, (texts, node) in enumerate(nodes) for branch in texts.branches(node)]
+        rows, tokens = [branch[0] for branch in branches], [branch[2] for branch in branches]
+        steps = logprobs_NV[rows, tokens].tolist() if branches else []
+        parents: list[int] = []
+        below: list[tuple[_Texts, _Node]] = []
+        for (row, spelled, token, floor), step in zip(branches, steps, strict=True):
+            texts, node = nodes[row]
+            log = node.log + step
+            if log > -math.inf and log >= floor:
+                parents.append(row)
+                below.append((texts, _Node(spelled, (*node.path, token), log)))
+        if not below:
+            return
+        if len(below) > MAX_NODES * len(group):
+            raise BadInput(
+                f"these texts can be written in more than {MAX_NODES:,} ways that matter; give shorter texts"
+            )
+        chosen = torch.tensor([node.path[-1] for _, node in below])
+        prefixes, logits_NV = extend(policy.model, prefixes, torch.tensor(parents), chosen, policy.batch)
+        nodes = below
+
+
+def _add_endings(nodes: Sequence[tuple[_Texts, _Node]], logprobs_NV: Tensor) -> None:
+    for row, (texts, node) in enumerate(nodes):
+        for ending in texts.endings(node):
+            step = 0.0 if ending.token is None else float(logprobs_NV[row, ending.token])
+            shares = np.array([1, ending.canonical, ending.token is None])
+            texts.sums[ending.text] += math.exp(node.log + step) * shares

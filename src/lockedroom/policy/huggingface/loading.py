@@ -1,0 +1,212 @@
+"""From a source on disk to a policy: model, tokenizer, adapter, and what identifies them.
+
+transformers reads the network; nothing is downloaded unless a hub id was named, no code of a model's folder runs unless
+`trust_remote_code` asks for it, and weights come from safetensors or GGUF only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import peft
+import tokenizers
+import torch
+import transformers
+
+from lockedroom.errors import BadInput
+from lockedroom.policy.backend import Backend
+from lockedroom.policy.huggingface.policy import HuggingFacePolicy, files_sha256
+from lockedroom.policy.huggingface.source import ADAPTER_WEIGHTS, Source
+from lockedroom.policy.huggingface.text import TextCodec
+from lockedroom.records import PolicySpec
+from lockedroom.visible import visible
+
+ADAPTER_SEED = 0  # a new adapter starts as the base model (its second matrix is 0); its first is drawn from this seed
+Loaded = TypeVar("Loaded")
+
+
+def load(source: Source, backend: Backend, *, threads: int) -> HuggingFacePolicy:
+    """Return the policy of a source. Raises BadInput for whatever transformers cannot make a causal model of."""
+    torch.set_num_threads(threads)
+    said: Any = transformers.utils.logging
+    said.set_verbosity_error()
+    said.disable_progress_bar()
+    device = _device(backend.device)
+    tokenizer = _try(source, "tokenizer", lambda: _tokenizer(source, backend))
+    model = _try(source, "weights", lambda: _model(source, backend))
+    template = source.saved.template if source.saved is not None and backend.template == "auto" else backend.template
+    codec = TextCodec(tokenizer, end_ids(model, tokenizer, source.name), template, f"hf:{source.name}")
+    base_sha256 = _weights_sha256(source)
+    identity = {
+        "weights_sha256": base_sha256,
+        **_adapter_identity(source, base_sha256),
+        **codec.identity(),
+        "end_ids": list(codec.end_ids),
+        "engine": "transformers",
+        "transformers": transformers.__version__,
+        "tokenizers": tokenizers.__version__,
+        "torch": str(torch.__version__),
+        "attention": model.config._attn_implementation,
+        "dtype": backend.dtype,
+        "device": str(device),
+        "batch": backend.batch,
+        "threads": threads,
+        "instruction_set": torch.backends.cpu.get_cpu_capability(),
+    }
+    model = _with_adapter(model, source, backend)
+    _refuse_unfit(model, source)
+    name = f"hf:{source.name}"
+    spec = PolicySpec(name, "huggingface", identity)
+    return HuggingFacePolicy(
+        model.to(device).eval(), codec, spec, batch=backend.batch, base=(str(source.path), base_sha256)
+    )
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise BadInput(
+            f"--device {name!r}: cannot be used here: {visible(str(error).splitlines()[0], 200)}; use cpu, or cuda where "
+            "PyTorch sees a GPU"
+        ) from None
+    if device.type == "meta":
+        raise BadInput("--device 'meta': holds no numbers; use cpu or cuda")
+    return device
+
+
+def _try(source: Source, what: str, read: Callable[[], Loaded]) -> Loaded:
+    """Read a part of the model's folder; whatever is wrong with it is the folder's fault and becomes one message."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):  # a progress bar that cannot be asked off
+        warnings.simplefilter("ignore")  # of transformers and peft, about their own files and past versions
+        try:
+            return read()
+        except BadInput:
+            raise
+        except ModuleNotFoundError:
+            raise
+        except Exception as error:  # noqa: BLE001  (a foreign folder fails inside foreign code in ways nobody can list)
+            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            raise BadInput(
+                f"hf:{source.name}: its {what} cannot be read: {visible(first.strip(), 300)} ({type(error).__name__}); "
+                f"check {source.path}"
+            ) from None
+
+
+def _where(source: Source, backend: Backend) -> tuple[str, dict[str, Any]]:
+    """Return what from_pretrained is called with."""
+    flags: dict[str, Any] = {"trust_remote_code": backend.trust_remote_code}
+    if source.kind == "gguf":
+        return str(source.path.parent), {**flags, "gguf_file": source.path.name, "local_files_only": True}
+    return str(source.path), {**flags, "local_files_only": source.kind == "folder"}
+
+
+def _tokenizer(source: Source, backend: Backend) -> Any:
+    where, flags = _where(source, backend)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(where, **flags)
+    if not tokenizer.is_fast:
+        raise BadInput(
+            f"hf:{source.name}: its tokenizer has no tokenizer.json form, which is needed for spans of tokens"
+        )
+    return tokenizer
+
+
+def _model(source: Source, backend: Backend) -> Any:
+    where, flags = _where(source, backend)
+    if source.kind != "gguf":
+        flags["use_safetensors"] = True
+    dtype = getattr(torch, backend.dtype)
+    of_library: Any = transformers.AutoModelForCausalLM
+    model, info = of_library.from_pretrained(where, dtype=dtype, output_loading_info=True, **flags)
+    absent = sorted(info["missing_keys"])
+    if absent:  # transformers would go on with random numbers
+        raise BadInput(
+            f"hf:{source.name}: its weights lack {len(absent)} tensors, {absent[0]} among them; restore the files"
+        )
+    return _dequantised(model).to(dtype) if source.kind == "gguf" else model
+
+
+def _dequantised(model: Any) -> Any:
+    """Forget that the weights came from a quantised file: they are plain tensors now, and can be trained and saved."""
+    model.hf_quantizer = None
+    model.is_quantized = False
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    return model
+
+
+def _with_adapter(model: Any, source: Source, backend: Backend) -> Any:
+    if source.adapter is not None:
+        folder = str(source.adapter)
+        return _try(source, "adapter", lambda: peft.PeftModel.from_pretrained(model, folder, is_trainable=True))
+    return new_adapter(model, backend.lora) if backend.lora else model
+
+
+def new_adapter(model: Any, rank: int) -> Any:
+    """Return the model with a LoRA adapter on every linear layer but the last; only the adapter asks for gradients.
+
+    The update is scaled by 2 (alpha = 2·rank), without dropout. Hu et al. 2021, "LoRA".
+    """
+    config = peft.LoraConfig(
+        r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # GPT-2 stores its matrices the other way round, which peft notes and handles
+        torch.manual_seed(ADAPTER_SEED)
+        return peft.get_peft_model(model, config)
+
+
+def end_ids(model: Any, tokenizer: Any, name: str) -> tuple[int, ...]:
+    """Return every token that ends a completion, the tokenizer's own first."""
+    found: list[int] = []
+    configured = [
+        tokenizer.eos_token_id,
+        model.generation_config.eos_token_id,
+        model.config.get_text_config().eos_token_id,
+    ]
+    for ids in configured:
+        found += [ids] if isinstance(ids, int) else (ids or [])
+    if not found:
+        raise BadInput(
+            f"hf:{name}: neither its tokenizer nor its generation_config.json names an end token (eos_token), so no "
+            "completion could end; add one"
+        )
+    return tuple(dict.fromkeys(found))
+
+
+def _refuse_unfit(model: Any, source: Source) -> None:
+    if model.config.is_encoder_decoder or getattr(model, "_is_stateful", False):
+        raise BadInput(f"hf:{source.name}: a {model.config.model_type} model; only causal transformers with a cache of keys "
+                       "and values are supported")  # fmt: skip
+
+
+def _weights_sha256(source: Source) -> str:
+    """Return the sha256 of the weights: of the file, or of the list of files where there are several."""
+    if source.kind == "hub":
+        return _hub_commit(source)
+    return files_sha256(source.weights)
+
+
+def _hub_commit(source: Source) -> str:
+    config = transformers.AutoConfig.from_pretrained(source.name)
+    return f"hub commit {getattr(config, '_commit_hash', None) or 'unknown'}"
+
+
+def _adapter_identity(source: Source, base_sha256: str) -> dict[str, str]:
+    """Return what pins the adapter. Raises BadInput where it was trained on other weights than these."""
+    if source.adapter is None:
+        return {}
+    if source.saved is not None and source.saved.base_sha256 not in (None, base_sha256):
+        raise BadInput(
+            f"{source.adapter}: this adapter was trained on weights {str(source.saved.base_sha256)[:12]}…, and "
+            f"{source.path} holds {base_sha256[:12]}…; restore the base model"
+        )
+    return {"adapter_sha256": files_sha256([source.adapter / ADAPTER_WEIGHTS]), "peft": peft.__version__}

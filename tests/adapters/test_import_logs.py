@@ -1,0 +1,337 @@
+"""Logs of other projects, as they write them, as examples and completions of ours. The real writers run in conformance/."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa  # type: ignore[import-untyped]  # pyarrow ships no types
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pytest
+
+from lockedroom import EvaluateConfig, evaluate
+from lockedroom.adapters.importing import READERS, import_log
+from lockedroom.cli.main import main
+from lockedroom.errors import BadInput
+from lockedroom.jsonl import read_batches
+from lockedroom.records import Example, Failure, FinishReason, Record, Score
+
+
+def _lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def _records(folder: Path) -> list[Record]:
+    return [row for batch in read_batches(folder / "completions.jsonl", Record) for row in batch.rows]
+
+
+def _examples(folder: Path) -> list[Example]:
+    return [row for batch in read_batches(folder / "examples.jsonl", Example) for row in batch.rows]
+
+
+def _evaluated(folder: Path) -> Any:
+    config = EvaluateConfig(dataset=str(folder / "examples.jsonl"), completions=str(folder / "completions.jsonl"))
+    return evaluate(config, folder / "run")
+
+
+def _lm_eval(number: int, said: list[str], **more: Any) -> dict[str, Any]:
+    return {
+        "doc_id": number,
+        "doc": {"question": f"{number}+1?", "gold": str(number + 1)},
+        "target": f" {number + 1}",
+        "arguments": {"gen_args_0": {"arg_0": f"{number}+1?", "arg_1": {"until": ["\n"], "do_sample": False}}},
+        "resps": [said],
+        "filtered_resps": said[:1],
+        "filter": "none",
+        "metrics": ["exact_match"],
+        "doc_hash": "x",
+        "prompt_hash": "y",
+        "target_hash": "z",
+        "exact_match": 1.0,
+        **more,
+    }
+
+
+def test_samples_of_the_harness_become_a_run_that_can_be_judged_again(tmp_path: Path) -> None:
+    log = _lines(tmp_path / "samples_t.jsonl", [_lm_eval(i, [f"Final: {i + 1}", "no"]) for i in range(3)])
+
+    done = import_log(log, "lm-eval", tmp_path / "in", answer_field="gold")
+
+    assert (done.examples, done.attempts, done.theirs) == (3, 6, 1.0)
+    assert _examples(tmp_path / "in")[1] == Example(id="doc-1", prompt="1+1?", expected_answer="2")
+    summary = _evaluated(tmp_path / "in").summary
+    assert (summary.draws, summary.pass_rate.value) == (2, 0.5)
+    assert 'stop = [\n    "\\n",\n]' in (tmp_path / "in/completions.meta.toml").read_text()
+
+
+def test_a_target_is_never_repaired(tmp_path: Path) -> None:
+    log = _lines(tmp_path / "samples_t.jsonl", [_lm_eval(0, ["Final: 1"])])
+    import_log(log, "lm-eval", tmp_path / "in")
+
+    with pytest.raises(BadInput, match="cannot judge"):
+        _evaluated(tmp_path / "in")
+
+
+def test_a_document_that_stands_once_for_each_filter_is_taken_once(tmp_path: Path) -> None:
+    rows = [_lm_eval(i, ["Final: 1"], filter=name) for name in ("strict", "flexible") for i in range(2)]
+
+    assert import_log(_lines(tmp_path / "s.jsonl", rows), "lm-eval", tmp_path / "in").attempts == 2
+
+
+def test_what_the_results_beside_the_samples_say_of_the_model_is_declared(tmp_path: Path) -> None:
+    (tmp_path / "results_2026-01-02T03-04-05.678.json").write_text(
+        json.dumps({"model_name": "tiny", "lm_eval_version": "0.4.13", "config": {"model_args": {"a": 1}}})
+    )
+    log = _lines(tmp_path / "samples_t_2026-01-02T03-04-05.678.jsonl", [_lm_eval(0, ["Final: 1"])])
+
+    import_log(log, "lm-eval", tmp_path / "in", answer_field="gold")
+
+    manifest = _evaluated(tmp_path / "in").manifest
+    assert manifest.policy.name == "tiny"
+    assert manifest.room.sampling["temperature"] == 0.0
+    assert manifest.room.sampling["top_k"] == "undeclared"
+
+
+def _episode(name: str, text: str | None, reward: float | None, **trace: Any) -> dict[str, Any]:
+    data = {"id": name, "prompt": [{"role": "user", "content": f"{name}?"}], "answer": 4}
+    nodes: list[dict[str, Any]] = [{"message": {"role": "user", "content": f"{name}?"}}]
+    if text is not None:
+        nodes.append({"parent": 0, "sampled": True, "message": {"role": "assistant", "content": text}})
+    rewards = {} if reward is None else {"a": {"score": reward, "weight": 0.5}, "b": {"score": reward, "weight": 0.5}}
+    body = {"task": {"type": "T", "data": data}, "nodes": nodes, "rewards": rewards, "errors": [], "calls": [], **trace}
+    return {"task": body["task"], "traces": [body]}
+
+
+def test_traces_keep_white_space_failures_and_rewards_that_did_not_run(tmp_path: Path) -> None:
+    calls = [{"model": "m", "finish_reason": "length", "sampling": {"temperature": 0.7, "max_tokens": 5}}]
+    rows = [
+        _episode("a", " Final: 4 ", 1.0, calls=calls),
+        _episode("b", None, None, errors=[{"type": "ProviderError", "message": "503"}]),
+        _episode("c", "Final: 4", None),
+    ]
+
+    done = import_log(_lines(tmp_path / "traces.jsonl", rows), "verifiers", tmp_path / "in")
+
+    first, second, third = _records(tmp_path / "in")
+    assert first.completion is not None
+    assert (first.completion.text, first.completion.finish_reason) == (" Final: 4 ", FinishReason.LENGTH)
+    assert isinstance(first.result, Score)
+    assert second.completion is None
+    assert isinstance(second.result, Failure)
+    assert "503" in second.result.message
+    assert isinstance(third.result, Failure)
+    assert (done.theirs, done.without_completion, done.without_score) == (1.0, 1, 1)
+    assert _examples(tmp_path / "in")[0].prompt == "a?"
+    assert _evaluated(tmp_path / "in").manifest.room.sampling["temperature"] == 0.7
+
+
+def _result(name: int, text: str | None, reward: Any, **more: Any) -> dict[str, Any]:
+    said = None if text is None else [{"role": "assistant", "content": text}]
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}]
+    return {"example_id": name, "prompt": asked, "completion": said, "answer": "4", "reward": reward, **more}
+
+
+def test_classic_results_that_broke_are_failures_whatever_reward_they_carry(tmp_path: Path) -> None:
+    (tmp_path / "metadata.json").write_text(json.dumps({"model": "m", "sampling_args": {"temperature": 1.0}}))
+    rows = [
+        _result(0, "Final: 4", 1.0, is_truncated=False),
+        _result(0, "Final: 5", 0.0, is_truncated=True),
+        _result(1, None, 0.0, error={"error": "timeout"}),
+        _result(1, "Final: 4", 0.0, error={"error": "tool"}),
+    ]
+
+    done = import_log(_lines(tmp_path / "results.jsonl", rows), "verifiers", tmp_path / "in")
+
+    assert (done.examples, done.attempts, done.theirs) == (2, 4, 0.5)
+    assert (done.without_completion, done.without_score) == (1, 1)
+    assert _evaluated(tmp_path / "in").summary.failed == 1
+
+
+def test_a_nan_reward_is_no_score_and_not_a_broken_line(tmp_path: Path) -> None:
+    rows = [_result(0, "Final: 4", float("nan")), _result(1, "Final: 4", 1.0)]
+
+    done = import_log(_lines(tmp_path / "results.jsonl", rows), "verifiers", tmp_path / "in")
+
+    assert (done.without_score, done.theirs) == (1, 1.0)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    rows = [{"id": f"Task/{i}", "prompt": f"{i}+1?", "expected_answer": i + 1} for i in range(3)]
+    return _lines(tmp_path / "data.jsonl", rows)
+
+
+def test_human_eval_lines_are_found_in_the_data_set_by_id_and_what_is_missing_stays_missing(
+    tmp_path: Path, dataset: Path
+) -> None:
+    rows = [
+        {"task_id": "Task/2", "completion": "Final: 3", "passed": True, "result": "passed"},
+        {"task_id": "Task/0", "completion": "no", "passed": False, "result": "failed"},
+        {"task_id": "Task/2", "completion": "Final: 9", "passed": False, "result": "failed"},
+    ]
+
+    done = import_log(_lines(tmp_path / "h.jsonl", rows), "human-eval", tmp_path / "in", dataset=dataset)
+
+    assert (done.examples, done.attempts) == (3, 3)
+    assert done.theirs == pytest.approx(1 / 3)
+    assert [(row.id, row.draw) for row in _records(tmp_path / "in")] == [("Task/0", 0), ("Task/2", 0), ("Task/2", 1)]
+    summary = _evaluated(tmp_path / "in").summary
+    assert (summary.attempts, summary.failed) == (6, 3)
+
+
+def test_a_table_of_trl_gives_an_example_for_every_step(tmp_path: Path) -> None:
+    (tmp_path / "completions").mkdir()
+    for step in (1, 2):
+        table = {
+            "step": [step] * 4,
+            "prompt": ["0+1?"] * 2 + ["1+1?"] * 2,
+            "completion": ["Final: 1", "Final: 2", "Final: 2", "2"],
+            "reward_func": [1.0, 0.0, 1.0, None],
+            "expected_answer": ["1", "1", "2", "2"],
+            "advantage": [0.5, -0.5, 0.5, -0.5],
+        }
+        pq.write_table(pa.table(table), tmp_path / "completions" / f"completions_{step:05d}.parquet")
+
+    done = import_log(tmp_path / "completions", "trl", tmp_path / "in")
+
+    assert (done.examples, done.attempts, done.without_score) == (4, 8, 2)
+    assert [example.id[:12] for example in _examples(tmp_path / "in")] == ["step-000001/"] * 2 + ["step-000002/"] * 2
+    assert _evaluated(tmp_path / "in").summary.pass_rate.value == 0.5
+
+
+def test_a_table_without_answers_finds_its_examples_by_prompt(tmp_path: Path, dataset: Path) -> None:
+    said = [[{"role": "assistant", "content": "Final: 1"}]]
+    table = {"step": [7], "prompt": [[{"role": "user", "content": "0+1?"}]], "completion": said, "r": [1.0]}
+    pq.write_table(pa.table(table), tmp_path / "c.parquet")
+
+    import_log(tmp_path / "c.parquet", "trl", tmp_path / "in", dataset=dataset)
+
+    (example,) = _examples(tmp_path / "in")
+    assert (example.id, example.expected_answer) == ("step-000007/Task/0", 1)
+
+
+def test_rollouts_of_verl_come_in_step_order(tmp_path: Path) -> None:
+    (tmp_path / "rollouts").mkdir()
+    for step in (10, 9):
+        row = {"input": "1+1?", "output": "Final: 2", "gts": 2, "score": 1.0, "step": step, "acc": 1.0}
+        _lines(tmp_path / "rollouts" / f"{step}.jsonl", [row, {**row, "output": "Final: 3", "score": 0.0}])
+
+    done = import_log(tmp_path / "rollouts", "verl", tmp_path / "in")
+
+    assert (done.attempts, done.theirs) == (4, 0.5)
+    assert [example.id[:11] for example in _examples(tmp_path / "in")] == ["step-000009", "step-000010"]
+
+
+def test_hostile_texts_and_large_answers_come_through_unchanged(tmp_path: Path) -> None:
+    texts = ["\x1b[2J", "\ud800", "\x00", "a\r\nb", "\u2028", "x" * 300_000]
+    rows = [
+        {"input": f"{i}?", "output": text, "gts": "9" * 5000, "score": 0.0, "step": 1} for i, text in enumerate(texts)
+    ]
+
+    import_log(_lines(tmp_path / "1.jsonl", rows), "verl", tmp_path / "in")
+
+    assert [row.completion.text for row in _records(tmp_path / "in") if row.completion] == texts
+    assert _evaluated(tmp_path / "in").summary.scored == len(texts)
+
+
+WRONG: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "holds no attempt|not a Parquet file|check --from|no such"),
+    "another format": (b'{"a": 1}\n', "not a line of|not a Parquet file|check --from"),
+    "broken line": (b'{"task_id": "a", "compl', "cut short|not a Parquet file|check --from"),
+    "no object": (b"[1]\n", "expected|not a Parquet file|check --from"),
+    "binary": (bytes(range(256)), "check --from|NUL|UTF-8|not a Parquet file|not JSON"),
+}
+
+
+@pytest.mark.parametrize("format_", [name for name in READERS if name != "inspect"])
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_no_such_log_is_one_message_and_exit_2(
+    format_: str, what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import re
+
+    content, says = WRONG[what]
+    (tmp_path / "log").write_bytes(content)
+
+    assert main(["import", str(tmp_path / "log"), "--from", format_, "--out", str(tmp_path / "in")]) == 2
+
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert re.search(says, said), said
+    assert not (tmp_path / "in").exists()
+
+
+def test_an_inspect_log_without_inspect_says_what_to_install(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        import inspect_ai  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
+    except ImportError:
+        pass
+    else:
+        pytest.skip("Inspect is installed here; conformance/ tests reading its logs")
+    (tmp_path / "x.eval").write_bytes(b"")
+
+    assert main(["import", str(tmp_path / "x.eval"), "--from", "inspect", "--out", str(tmp_path / "in")]) == 2
+
+    assert "pip install inspect-ai" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--from", "nonsense"], "unknown format"),
+        (["--from", "human-eval"], "holds no prompt|holds no expected answer"),
+        (["--from", "human-eval", "--answer-field", "a"], "--answer-field"),
+        (["--from", "human-eval", "--dataset", "missing.jsonl"], "no such file"),
+    ],
+)
+def test_what_the_log_lacks_is_named(
+    flags: list[str], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import re
+
+    log = _lines(tmp_path / "h.jsonl", [{"task_id": "a", "completion": "b"}])
+
+    assert main(["import", str(log), *flags, "--out", str(tmp_path / "in")]) == 2
+    assert re.search(says, capsys.readouterr().err)
+
+
+def test_an_attempt_that_is_no_example_of_the_data_set_is_refused(tmp_path: Path, dataset: Path) -> None:
+    log = _lines(tmp_path / "h.jsonl", [{"task_id": "Task/7", "completion": "b"}])
+
+    with pytest.raises(BadInput, match=r"h.jsonl:1: id 'Task/7': not an example"):
+        import_log(log, "human-eval", tmp_path / "in", dataset=dataset)
+
+
+def test_one_id_for_two_different_examples_is_refused(tmp_path: Path) -> None:
+    rows = [_result(0, "Final: 4", 1.0), {**_result(0, "Final: 4", 1.0), "answer": "5"}]
+
+    with pytest.raises(BadInput, match="two different examples"):
+        import_log(_lines(tmp_path / "results.jsonl", rows), "verifiers", tmp_path / "in")
+
+
+def test_an_existing_folder_is_never_written_into(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "mine").touch()
+    log = _lines(tmp_path / "results.jsonl", [_result(0, "Final: 4", 1.0)])
+
+    with pytest.raises(BadInput, match="not an empty folder"):
+        import_log(log, "verifiers", tmp_path / "in")
+
+
+def test_the_command_prints_what_was_found_and_a_command_that_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shlex
+
+    log = _lines(tmp_path / "results.jsonl", [_result(0, "Final: 4", 1.0), _result(1, None, 0.0)])
+    assert main(["import", str(log), "--from", "verifiers", "--out", str(tmp_path / "in")]) == 0
+
+    said = capsys.readouterr().out
+    assert "2 examples, 2 attempts, mean of the log's own scores 1.0000" in said
+    assert "1 attempts without a completion stay failures" in said
+    next_command = shlex.split(said.split("judge them: ")[1])
+    assert main([*next_command[1:], "--out", str(tmp_path / "run")]) == 0
