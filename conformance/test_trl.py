@@ -179,7 +179,7 @@ def test_the_recipe_trains_and_leaves_a_run(tmp_path: Path) -> None:
     assert main(["export", "scorer", "--to", "trl", "--out", str(tmp_path / "reward.py")]) == 0
     recipe = Path(__file__).resolve().parents[1] / "recipes" / "trl_grpo.py"
     places = ["--model", "model", "--dataset", "train.jsonl", "--reward", "reward.py", "--out", "run"]
-    sizes = ["--steps", "2", "--generations", "4", "--max-tokens", "8"]
+    sizes = ["--steps", "2", "--generations", "4", "--max-tokens", "8", "--cpu"]
 
     done = subprocess.run(
         [sys.executable, str(recipe), *places, *sizes], cwd=tmp_path, capture_output=True, text=True, check=False

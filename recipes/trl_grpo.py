@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--max-tokens", type=int, default=64)
     parser.add_argument("--learning-rate", type=float, default=1e-5)
     parser.add_argument("--beta", type=float, default=0.02, help="weight of the KL to the reference policy")
+    parser.add_argument("--cpu", action="store_true", help="train on the CPU, in float32")
     train(parser.parse_args())
 
 
@@ -58,6 +59,8 @@ def train(args: argparse.Namespace) -> None:
             beta=args.beta,
             log_completions=True,
             report_to=[],
+            use_cpu=args.cpu,
+            bf16=not args.cpu,
         ),
         train_dataset=Dataset.from_list(rows),
         callbacks=[reward.run_folder_callback(args.out)],

@@ -18,7 +18,7 @@ from exported_cases import cases, expected, exported, imported
 from lockedroom.adapters.export_scorer import export_scorer
 from lockedroom.adapters.exported import CouldNotJudge
 from lockedroom.adapters.targets import TARGETS
-from lockedroom.errors import BadInput
+from lockedroom.errors import BadInput, CannotWrite
 
 CRASHING = """
 def score(example, completion):
@@ -267,6 +267,13 @@ def test_what_cannot_be_exported_is_one_message(change: dict[str, Any], says: st
     with pytest.raises(BadInput, match=says):
         export_scorer(asked.pop("scorer"), asked.pop("to"), asked.pop("out"), **asked)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_is_one_message(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(CannotWrite, match="cannot be written"):
+        export_scorer("final-int", "trl", tmp_path / "file" / "sub" / "reward.py")
 
 
 def test_an_existing_file_is_never_written_over(tmp_path: Path) -> None:

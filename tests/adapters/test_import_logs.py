@@ -263,6 +263,42 @@ def test_what_is_no_such_log_is_one_message_and_exit_2(
     assert not (tmp_path / "in").exists()
 
 
+_TASK = {"data": {"id": "a", "prompt": "p", "answer": 1}}
+_CALL = {"finish_reason": [1], "sampling": {"temperature": None, "max_tokens": {"a": None}}}
+ODD: list[tuple[str, dict[str, Any]]] = [
+    ("lm-eval", _lm_eval(0, ["x"], metrics=5)),
+    ("lm-eval", _lm_eval(0, ["x"], metrics=[{}])),
+    ("lm-eval", _lm_eval(0, ["x"], doc_id={})),
+    ("lm-eval", _lm_eval(0, ["x"], arguments={"a": 1})),
+    ("lm-eval", _lm_eval(0, ["x"], arguments=[["p", {"until": [1], "temperature": "hot"}]])),
+    ("lm-eval", _lm_eval(0, ["x"], resps=[[[-1.0, True]]])),
+    ("verifiers", {"traces": 5}),
+    ("verifiers", {"traces": [{"task": 5, "nodes": None}]}),
+    ("verifiers", {"traces": [{"task": {"data": 5}, "nodes": {"a": 1}, "errors": None, "calls": 7, "rewards": [1]}]}),
+    ("verifiers", {"traces": [{"task": _TASK, "nodes": [{"sampled": True}], "calls": [_CALL]}]}),
+    ("verifiers", {"traces": [{"task": _TASK, "nodes": [], "rewards": {"a": {"score": 1e308, "weight": 1e308}}}]}),
+    ("verifiers", _result(0, "x", "high", is_truncated=[1])),
+    ("verifiers", {**_result(0, "x", 1.0), "example_id": [1], "prompt": 7, "completion": [5]}),
+    ("human-eval", {"task_id": [], "completion": "x"}),
+    ("human-eval", {"task_id": "a", "completion": 5}),
+    ("verl", {"input": [], "output": "x", "gts": 1, "score": 1, "step": 1}),
+    ("verl", {"input": "p", "output": "x", "gts": 1, "score": [1], "step": True}),
+    ("verl", {"input": "p", "output": "x", "gts": 1, "score": [1], "step": 1}),
+]
+
+
+@pytest.mark.parametrize(("format_", "row"), ODD)
+def test_a_row_of_odd_values_is_imported_or_refused_with_one_message(
+    format_: str, row: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = _lines(tmp_path / "log", [row])
+
+    code = main(["import", str(log), "--from", format_, "--out", str(tmp_path / "in")])
+
+    assert code == 0 or (code == 2 and capsys.readouterr().err.count("\n") == 1)
+    assert (tmp_path / "in").exists() == (code == 0)
+
+
 def test_an_inspect_log_without_inspect_says_what_to_install(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

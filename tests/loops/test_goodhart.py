@@ -11,6 +11,9 @@ import pytest
 from lockedroom.cli.main import main
 from lockedroom.records import Details, Failure, FailureCode, Outcome, Score
 from lockedroom.results.goodhart import GoodhartResult, GoodhartSetting, Measured, derive, render_goodhart
+from lockedroom.results.microscope_folder import MicroscopeManifest
+from lockedroom.results.plain_folder import read_plain_manifest, seal
+from lockedroom.safeguards import manifest as manifests
 
 SETTING = GoodhartSetting(dataset="train.jsonl", dev="dev.jsonl", steps=20, every=10, examples=40, draws=1)
 RIGHT = Score(1.0, Details("ok", Outcome.CORRECT, "1", ""))
@@ -85,8 +88,42 @@ def test_a_short_run_writes_what_its_numbers_follow_from(tmp_path: Path, capsys:
     assert derive(saved.setting, rows) == saved
     assert [arm["beta"] for arm in shown["arms"]] == [0.0, 0.05]
     assert len(rows) == 2 * 2 * 20 * 2
+    assert main(["verify", str(tmp_path / "run")]) == 0
+    assert "160 of 160 rows" in capsys.readouterr().out
     assert main([*asked, "--out", str(tmp_path / "again"), "--json"]) == 0
     assert (tmp_path / "again" / "measured.jsonl").read_bytes() == (tmp_path / "run" / "measured.jsonl").read_bytes()
+
+
+def test_a_verdict_that_was_changed_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    asked = [
+        "goodhart",
+        "--steps",
+        "1",
+        "--every",
+        "1",
+        "--examples",
+        "4",
+        "--draws",
+        "1",
+        "--prompts",
+        "4",
+        "--group",
+        "2",
+    ]
+    assert main([*asked, "--kl", "0", "--out", str(run)]) == 0
+    raw = (run / "measured.jsonl").read_bytes()
+    _forge(run, "measured.jsonl", raw.replace(b'"text":"Final: ', b'"text":"Final: 9', 1))
+    assert main(["verify", str(run)]) == 4
+    assert "says otherwise" in capsys.readouterr().err
+
+
+def _forge(run: Path, name: str, content: bytes) -> None:
+    """Change a file and every hash of it, as somebody would who knows the format."""
+    manifest = read_plain_manifest(run, MicroscopeManifest, "a run")
+    (run / name).write_bytes(content)
+    files = {**manifest.files, name: manifests.measure_file(run / name)}
+    seal(run, msgspec.structs.replace(manifest, files=files))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,10 @@ from lockedroom.adapters.reading import (
     NO_ANSWER,
     Attempt,
     Log,
+    as_dict,
+    dicts_in,
     known,
+    name_of,
     not_drawn,
     read_rows,
     require,
@@ -60,13 +63,13 @@ def _traces(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
 
 
 def _of_trace(trace: Mapping[str, Any], where: str, field: str) -> Attempt:
-    data = _dict(_dict(trace["task"]).get("data"))
+    data = as_dict(as_dict(trace["task"]).get("data"))
     said = [
-        _dict(node["message"]).get("content")
-        for node in trace.get("nodes", [])
-        if isinstance(node, dict) and node.get("sampled") and _dict(node.get("message")).get("role") == "assistant"
+        as_dict(node.get("message")).get("content")
+        for node in dicts_in(trace.get("nodes"))
+        if node.get("sampled") and as_dict(node.get("message")).get("role") == "assistant"
     ]
-    errors = [error for error in trace.get("errors", []) if isinstance(error, dict)]
+    errors = dicts_in(trace.get("errors"))
     name = data.get("id") if data.get("id") is not None else data.get("idx")
     written = said[-1] if said else None
     result: Score | Failure
@@ -76,7 +79,7 @@ def _of_trace(trace: Mapping[str, Any], where: str, field: str) -> Attempt:
         result = _reward(trace.get("rewards"))
     return Attempt(
         where,
-        None if name is None else str(name),
+        None if name is None else name_of(name, where, "id"),
         whole_text(data.get("prompt")),
         data.get(field, NO_ANSWER),
         Completion(written, finish_reason=_finish(trace)) if isinstance(written, str) else None,
@@ -96,17 +99,15 @@ def _reward(rewards: Any) -> Score | Failure:
 
 
 def _finish(trace: Mapping[str, Any]) -> FinishReason | None:
-    calls = [call for call in trace.get("calls", []) if isinstance(call, dict) and not call.get("error")]
-    reasons = {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}
-    return reasons.get(calls[-1].get("finish_reason", "")) if calls else None
+    calls = [call for call in dicts_in(trace.get("calls")) if not call.get("error")]
+    reason = calls[-1].get("finish_reason") if calls else None
+    return {"stop": FinishReason.STOP, "length": FinishReason.LENGTH}.get(str(reason))
 
 
 def _calls(trace: Mapping[str, Any], model: Any, sampling: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Return the model and the sampling of the calls; where calls differ, neither is declared."""
-    for call in trace.get("calls", []):
-        if not isinstance(call, dict):
-            continue
-        here = _dict(call.get("sampling"))
+    for call in dicts_in(trace.get("calls")):
+        here = as_dict(call.get("sampling"))
         model = call.get("model") if model in (None, call.get("model")) else "several models"
         if sampling and here != sampling:
             return model, {"differing": True}
@@ -122,9 +123,17 @@ def _of_result(row: Mapping[str, Any], where: str, field: str) -> Attempt:
         result = not_drawn(str(error) if error else "no text of an assistant")
     else:  # a rollout that broke has reward 0.0 there
         result = not_scored(f"the rollout ended with an error: {error}") if error else scored(row["reward"])
-    finish = {True: FinishReason.LENGTH, False: FinishReason.STOP}.get(row.get("is_truncated"))  # type: ignore[arg-type]  # absent is None
+    truncated = row.get("is_truncated")
+    finish = FinishReason.LENGTH if truncated is True else FinishReason.STOP if truncated is False else None
     drawn = None if written is None else Completion(written, finish_reason=finish)
-    return Attempt(where, str(row["example_id"]), whole_text(row["prompt"]), row.get(field, NO_ANSWER), drawn, result)
+    return Attempt(
+        where,
+        name_of(row["example_id"], where, "example_id"),
+        whole_text(row["prompt"]),
+        row.get(field, NO_ANSWER),
+        drawn,
+        result,
+    )
 
 
 def _metadata(path: Path) -> tuple[Any, dict[str, Any]]:
@@ -133,17 +142,13 @@ def _metadata(path: Path) -> tuple[Any, dict[str, Any]]:
     if not beside.is_file():
         return None, {}
     try:
-        metadata = _dict(json.loads(beside.read_bytes()))
+        metadata = as_dict(json.loads(beside.read_bytes()))
     except ValueError as error:
         raise BadInput(f"{beside}: not JSON: {error}; remove it, or restore it") from None
-    return metadata.get("model"), _dict(metadata.get("sampling_args"))
+    return metadata.get("model"), as_dict(metadata.get("sampling_args"))
 
 
 def _sampling(found: Mapping[str, Any]) -> dict[str, Any]:
     tokens = found.get("max_tokens", found.get("max_completion_tokens"))
     names = ("temperature", "top_p", "top_k", "stop")
     return known({**{name: found.get(name) for name in names}, "max_tokens": tokens})
-
-
-def _dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}

@@ -17,7 +17,8 @@ from lockedroom.dataset.load import read_examples
 from lockedroom.errors import BadInput
 from lockedroom.records import Example
 from lockedroom.results.audit_files import files_of, summary_of
-from lockedroom.results.audit_folder import refuse_existing, write_audit
+from lockedroom.results.audit_folder import write_audit
+from lockedroom.results.plain_folder import refuse_existing
 from lockedroom.safeguards.audit.asking import Asker, InProcess, opener
 from lockedroom.safeguards.audit.cases import Golden, Kind
 from lockedroom.safeguards.audit.examination import Plan, Report, examine

@@ -49,8 +49,9 @@ from lockedroom.results.bandit import (
     StepLine,
     find_trouble,
 )
-from lockedroom.results.bandit_folder import refuse_existing, write_microscope
 from lockedroom.results.bandit_rendering import render_bandit
+from lockedroom.results.microscope_folder import write_microscope
+from lockedroom.results.plain_folder import refuse_existing
 from lockedroom.results.run_folder import indented_json
 
 COMPARED_DRAWS = 4  # a group in the comparison of baselines: small enough to list, large enough for leave-one-out

@@ -18,11 +18,11 @@ import msgspec
 
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import decode_line
-from lockedroom.loops.opening import open_scorer
-from lockedroom.protocols import BatchScorer, Scorer
+from lockedroom.loops.opening import UNAVAILABLE, identify, open_scorer
+from lockedroom.policy.streaming import StreamingPolicy
+from lockedroom.protocols import BatchScorer, Policy, Scorer
 from lockedroom.records import ScorerSpec
-from lockedroom.scorer.builtin import BuiltinScorer
-from lockedroom.scorer.identity import source_sha256
+from lockedroom.safeguards.room import ScorerIdentity
 
 T = TypeVar("T")
 
@@ -57,6 +57,15 @@ class Engine(Protocol):
         ...
 
 
+def refuse_streaming(policy: Policy) -> None:
+    """A server is kept busy by one process, and what it is paid for is on record there."""
+    if isinstance(policy, StreamingPolicy):
+        raise BadInput(
+            "--on: a server's completions are drawn by one process, which keeps many requests in flight (--concurrency); "
+            "leave out --on, and score the finished run again anywhere with --completions RUN"
+        )
+
+
 class InProcess:
     """An engine of one bench in this process. Everything is pickled as if it travelled."""
 
@@ -76,7 +85,7 @@ class ShippedScorer(msgspec.Struct, frozen=True):
     name: str
     source: bytes | None
     spec: ScorerSpec
-    sha256: str
+    identity: ScorerIdentity
     timeout_s: float
     memory_mb: int
 
@@ -87,29 +96,28 @@ class ShippedScorer(msgspec.Struct, frozen=True):
             name = self.name
             if self.source is not None:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lockedroom-"))
-                file, function = name.split(":")
-                (Path(folder) / file).write_bytes(self.source)
-                name = f"{Path(folder) / file}:{function}"
+                name = f"{folder}/{name}"
+                Path(name.rpartition(":")[0]).write_bytes(self.source)
             scorer = stack.enter_context(open_scorer(name, timeout_s=self.timeout_s, memory_mb=self.memory_mb))
-            if scorer.spec != self.spec or _sha256(scorer) != self.sha256:
+            found = identify(scorer)
+            known = UNAVAILABLE not in (found.fingerprint, self.identity.fingerprint)
+            if scorer.spec != self.spec or (known and found != self.identity):
                 raise BadInput(
-                    f"scorer {self.spec.name}: is another one on this machine; install one version of lockedroom everywhere"
+                    f"scorer {self.spec.name}: gives other verdicts on another machine than here; install the same "
+                    "versions of lockedroom and of what the scorer imports on every machine"
                 )
             yield scorer
 
 
-def ship(scorer: Scorer, name: str, *, timeout_s: float, memory_mb: int) -> ShippedScorer:
+def ship(scorer: Scorer, name: str, identity: ScorerIdentity, *, timeout_s: float, memory_mb: int) -> ShippedScorer:
     """Return an opened scorer as what is sent; of a person's scorer that is its one file."""
     source = None
     if isinstance(scorer, BatchScorer):
-        source = Path(scorer.source).read_bytes()
-        name = f"{Path(scorer.source).name}:{name.rpartition(':')[2] if ':' in name else 'score'}"
-    return ShippedScorer(name, source, scorer.spec, _sha256(scorer), timeout_s, memory_mb)
+        from lockedroom.scorer.custom import parse_target
 
-
-def _sha256(scorer: Scorer) -> str:
-    assert isinstance(scorer, BuiltinScorer | BatchScorer)  # those that `open_scorer` opens
-    return source_sha256(scorer.source)
+        path, function = parse_target(name)
+        source, name = path.read_bytes(), f"{path.name}:{function}"
+    return ShippedScorer(name, source, scorer.spec, identity, timeout_s, memory_mb)
 
 
 def rows_of(block: bytes, row_type: type[T], what: str) -> list[T]:

@@ -23,6 +23,7 @@ from lockedroom.errors import BadInput, CannotWrite, Sealed
 from lockedroom.jsonl import encode_lines, read_batches
 from lockedroom.loops.attempt import attempt
 from lockedroom.loops.configuration import EvaluateConfig, check_config, encode_config, settle
+from lockedroom.loops.engine import Engine, refuse_streaming
 from lockedroom.loops.exact import measure_exactly, require_exact
 from lockedroom.loops.opening import Opened, identify, open_named, room_prompts
 from lockedroom.loops.receipts import USAGE_JSON, ReceiptFile
@@ -68,10 +69,11 @@ def evaluate(
     *,
     resume: bool = False,
     workers: int = 1,
+    engine: Engine | None = None,
     command: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Evaluated:
-    """Measure a policy on a dataset and write the run folder `out`.
+    """Measure a policy on a dataset and write the run folder `out`, here, in `workers` processes or on an `engine`.
 
     Raises BadInput for anything that cannot be used as given, before or while running; what was finished stays on disk
     and `resume` continues it.
@@ -82,6 +84,8 @@ def evaluate(
         draws = range(opened.draws)
         if config.exact:
             require_exact(opened.policy, opened.scorer)
+        if engine is not None:
+            refuse_streaming(opened.policy)
         scorer = identify(opened.scorer)
         config = settle(config, scorer, opened.draws)
         run = RunFolder(out, encode_config(config), draws=len(draws), resume=resume)
@@ -90,8 +94,9 @@ def evaluate(
                 _validate_first(config, opened)
             tally = Tally(draws=len(draws), codes={}, failures={}, passes={}, graded_passes={})
             receipts = open_receipts(opened, run, workers)
-            if workers > 1 or (run.path / PIECES).is_dir():
-                _in_pieces(config, opened, run, tally, workers=workers, progress=progress)
+            if engine is not None or workers > 1 or (run.path / PIECES).is_dir():
+                parts = _parts(config, opened, run, identity=scorer, workers=workers, engine=engine)
+                _in_parts(config, opened, run, tally, parts, progress=progress)
             else:
                 for records in _records(config, opened, run, draws, receipts):
                     tally.add(records, opened.scorer.spec)
@@ -161,12 +166,35 @@ def _refuse_short(config: EvaluateConfig, count: int) -> None:
         raise BadInput(f"--limit {config.limit}: {config.dataset} holds only {count} examples; lower the limit")
 
 
-def _in_pieces(
-    config: EvaluateConfig, opened: Opened, run: RunFolder, tally: Tally, *, workers: int, progress: Progress | None
-) -> None:
-    """Take in the whole dataset, let workers score pieces of it, and join the pieces in order."""
-    from lockedroom.loops.pieces import run_pieces  # multiprocessing, for those who ask for it
+def _parts(
+    config: EvaluateConfig,
+    opened: Opened,
+    run: RunFolder,
+    *,
+    identity: ScorerIdentity,
+    workers: int,
+    engine: Engine | None,
+) -> Callable[[range], Iterator[tuple[Tally, Iterator[tuple[bytes, int]]]]]:
+    """Return what scores examples elsewhere: pieces in processes of this machine, or parcels on an engine."""
+    if engine is None:
+        from lockedroom.loops.pieces import run_pieces  # multiprocessing, for those who ask for it
 
+        return lambda examples: run_pieces(config, opened, run.path, examples, workers)
+    from lockedroom.loops.parcels import run_parcels
+
+    return lambda examples: run_parcels(config, opened, run.path, examples, identity=identity, engine=engine)
+
+
+def _in_parts(
+    config: EvaluateConfig,
+    opened: Opened,
+    run: RunFolder,
+    tally: Tally,
+    parts: Callable[[range], Iterator[tuple[Tally, Iterator[tuple[bytes, int]]]]],
+    *,
+    progress: Progress | None,
+) -> None:
+    """Take in the whole dataset, let `parts` of it be scored elsewhere, and join them in order."""
     draws = range(opened.draws)
     old = run.old_records()
     finished = run.recorded // len(draws)
@@ -180,7 +208,7 @@ def _in_pieces(
         if isinstance(opened.policy, RecordedPolicy):
             opened.policy.rows_of([example.id for example in batch[len(part) :]])  # finds repeated and left-over ids
         count += len(batch)
-    for piece_tally, blocks in run_pieces(config, opened, run.path, range(finished, count), workers):
+    for piece_tally, blocks in parts(range(finished, count)):
         for block, lines in blocks:
             run.records.append(block, lines)
         tally.merge(piece_tally)

@@ -24,7 +24,6 @@ from lockedroom.loops.attempt import judge
 from lockedroom.loops.learner import Learner, LearnerSettings
 from lockedroom.policy.tabular import TabularPolicy
 from lockedroom.records import Example, Sampling
-from lockedroom.results.bandit_folder import refuse_existing, write_microscope
 from lockedroom.results.frontier import (
     FORMAT,
     RESULT_JSON,
@@ -38,6 +37,8 @@ from lockedroom.results.frontier import (
     check_setting,
     render_frontier,
 )
+from lockedroom.results.microscope_folder import write_microscope
+from lockedroom.results.plain_folder import refuse_existing
 from lockedroom.results.run_folder import indented_json
 
 CURVE = [math.exp(2.0 - 0.12 * i) for i in range(50)]  # β from 7.4 to 0.02

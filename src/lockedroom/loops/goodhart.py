@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lockedroom.dataset.load import canonical_line
 from lockedroom.jsonl import encode_lines
 from lockedroom.learning.estimator import Estimator
 from lockedroom.loops.attempt import judge
@@ -19,7 +20,6 @@ from lockedroom.loops.learner import Learner, LearnerSettings
 from lockedroom.loops.opening import open_scorer
 from lockedroom.protocols import Scorer, TrainablePolicy
 from lockedroom.records import Completion, Example, Failure, Sampling
-from lockedroom.results.bandit_folder import refuse_existing, write_microscope
 from lockedroom.results.goodhart import (
     MEASURED,
     RESULT_JSON,
@@ -31,7 +31,9 @@ from lockedroom.results.goodhart import (
     derive,
     render_goodhart,
 )
-from lockedroom.results.run_folder import indented_json
+from lockedroom.results.microscope_folder import write_microscope
+from lockedroom.results.plain_folder import refuse_existing
+from lockedroom.results.run_folder import EXAMPLES, indented_json
 
 MAX_TOKENS = 24
 SCORER_TIMEOUT, SCORER_MEMORY = 5.0, 512
@@ -51,10 +53,12 @@ def watch_goodhart(
     if out is not None:
         refuse_existing(out)
     rows: list[Measured] = []
+    dev: list[Example] = []
     policies: dict[str, TrainablePolicy] = {}
     with open_scorer(setting.strict, timeout_s=SCORER_TIMEOUT, memory_mb=SCORER_MEMORY) as strict:
         for beta in setting.betas:
             with open_learning(_config(setting)) as (config, learning):
+                dev = learning.dev[: setting.examples]
                 rows += _arm(setting, config, learning, strict, beta=beta, progress=progress)
                 if learning.policy.spec.kind == "tiny":  # a policy of one file; others are folders of gigabytes
                     policies[f"policy-beta-{beta:g}.safetensors"] = learning.policy
@@ -64,6 +68,7 @@ def watch_goodhart(
             RESULT_JSON: indented_json(result),
             RESULT_MD: render_goodhart(result).encode(),
             MEASURED: encode_lines(rows),
+            EXAMPLES: canonical_line(dev),
         }
         write_microscope(
             out, "goodhart", setting, contents, policies=policies, seed=setting.seed, command=command, started=started,

@@ -21,7 +21,7 @@ from lockedroom.errors import BadInput
 from lockedroom.loops.attempt import judge
 from lockedroom.loops.learn_batch import Draw
 from lockedroom.loops.learn_guards import refuse_far, refuse_no_signal, refuse_undrawn
-from lockedroom.loops.learn_measure import evaluate_now, learned_name, measure, weight_files
+from lockedroom.loops.learn_measure import evaluate_now, learned_name, measure, save_learned, weight_files
 from lockedroom.loops.learn_opening import LearnConfig, Learning, open_learning
 from lockedroom.loops.learn_order import step_examples
 from lockedroom.loops.learner import Learner, LearnerState
@@ -71,7 +71,7 @@ def learn(
                 learner.restore(LearnerState(run.tensors, run.ema, run.updates))
             _train(settled, learning, learner, run, progress)
             origin = {"learned_from": learning.policy.spec.identity, "steps": settled.learner.steps}
-            learning.policy.save(out / learned_name(learning.policy), origin=origin)
+            save_learned(learning.policy, out / learned_name(learning.policy), origin=origin)
             measure(settled, learning, out, command=command, progress=progress)
             seconds = time.monotonic() - wall, time.process_time() - cpu
             timing = manifests.Timing(began.isoformat(timespec="seconds"), *seconds, attempts=run.run.records.lines)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import torch
@@ -25,7 +25,7 @@ from lockedroom.loops.select import select
 from lockedroom.loops.select_opening import SelectConfig
 from lockedroom.protocols import TrainablePolicy
 from lockedroom.records import Completion, Example, Failure, Outcome, Record, Score
-from lockedroom.results.learning import Evaluation, measure_drawn
+from lockedroom.results.learning import Evaluation, measure_drawn, pass_interval
 from lockedroom.results.learning_summary import BASE, GREEDY, LEARNED, VOTE, control_run
 from lockedroom.results.run_folder import CONFIG
 from lockedroom.safeguards import manifest as manifests
@@ -49,9 +49,11 @@ def evaluate_now(config: LearnConfig, learning: Learning, step: int) -> tuple[Ev
             exact = math.fsum(min(1.0, row.accepted) for row in rows) / len(rows)
         kl_exact, entropy_exact, ref_logprobs = _exact_states(config, learning, examples, records)
     kept = [_slim(record, ref) for record, ref in zip(records, ref_logprobs, strict=True)]
+    drawn = measure_drawn(kept, 1)
+    low, high = pass_interval(drawn, config.confidence)
     evaluation = Evaluation(
-        **msgspec.structs.asdict(measure_drawn(kept, 1)),
-        step=step, exact_pass_at_1=exact, kl_exact=kl_exact, entropy_exact=entropy_exact,
+        **msgspec.structs.asdict(drawn), step=step, pass_low=low, pass_high=high,
+        exact_pass_at_1=exact, kl_exact=kl_exact, entropy_exact=entropy_exact,
     )  # fmt: skip
     return evaluation, kept
 
@@ -99,6 +101,14 @@ def learned_name(policy: TrainablePolicy, arm: str = "") -> str:
     """Return the file (or, for a Hugging Face model, the folder) of a run that holds what was learned."""
     name = LEARNED_WEIGHTS if policy.spec.kind == "tiny" else LEARNED_FOLDER
     return f"{arm}-{name}" if arm else name
+
+
+def save_learned(policy: TrainablePolicy, path: Path, *, origin: dict[str, Any]) -> None:
+    """Save a policy in place of what an interrupted run may have left there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    policy.save(path, origin=origin)
 
 
 def weight_files(run: Path) -> list[Path]:
@@ -171,9 +181,7 @@ def _control(config: LearnConfig, learning: Learning, out: Path, control: str, *
     for step in range(settings.steps):
         learner.step(step_examples(learning.train, config, step), step)
     path = out / learned_name(policy, control)
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink() if path.is_file() else shutil.rmtree(path)
-    policy.save(path, origin={"learned_from": learning.reference.spec.identity, "control": control})
+    save_learned(policy, path, origin={"learned_from": learning.reference.spec.identity, "control": control})
     _evaluate(config, learning, _policy_at(policy, path), run, command=command)
 
 

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lockedroom._version import __version__
-from lockedroom.results.audit_folder import contents_of, refuse_existing, write_audit
+from lockedroom.results.audit_folder import contents_of, write_audit
 from lockedroom.results.mined import MinedRun, read_mined, render_mined
+from lockedroom.results.plain_folder import refuse_existing
 from lockedroom.results.verify import verify
 from lockedroom.safeguards.environment import read_git_state, read_hardware
 

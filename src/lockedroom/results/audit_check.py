@@ -12,7 +12,13 @@ import msgspec
 
 from lockedroom.errors import BadInput, Tampered
 from lockedroom.results.audit_files import files_of, read_report
-from lockedroom.results.audit_folder import FINDINGS, AuditManifest, check_hashes, contents_of, read_audit_manifest
+from lockedroom.results.audit_folder import (
+    FINDINGS,
+    AuditManifest,
+    check_audit_hashes,
+    contents_of,
+    read_audit_manifest,
+)
 from lockedroom.results.mined import read_mined, render_mined
 from lockedroom.results.verify import verify
 from lockedroom.safeguards.audit.asking import Clock, opener
@@ -67,7 +73,7 @@ def open_audit(path: Path) -> tuple[AuditManifest, Report]:
     manifest = read_audit_manifest(path)
     if manifest.kind != "audit":
         raise BadInput(f"{path}: is no audit of a scorer, but one of kind {visible(manifest.kind, 40)!r}")
-    _refuse(path, check_hashes(path, manifest))
+    _refuse(path, check_audit_hashes(path, manifest))
     try:
         report = read_report(path)
         trouble = [
@@ -104,7 +110,7 @@ def replay_findings(manifest: AuditManifest, report: Report, findings: Sequence[
 def verify_mined(path: Path) -> CheckedAudit:
     """Check an audit of a run's own completions, and mine the run again where it is here unchanged."""
     manifest = read_audit_manifest(path)
-    _refuse(path, check_hashes(path, manifest))
+    _refuse(path, check_audit_hashes(path, manifest))
     run = Path(str(manifest.config["from"]))
     not_checked: list[str] = []
     rows = manifest.files[FINDINGS].lines

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from lockedroom.records import Failure, FinishReason, Outcome, Record, Score
+from lockedroom.stats.intervals import wilson
 
 STEPS, EVALUATIONS, EVALUATION_RECORDS, TIMING = "steps.jsonl", "evaluations.jsonl", "evaluations-records.jsonl", "timing.jsonl"  # fmt: skip
 
@@ -65,11 +66,14 @@ class StepMetrics(Drawn, frozen=True, kw_only=True):
 class Evaluation(Drawn, frozen=True, kw_only=True):
     """The policy after `step` updates on the dev examples, one completion each.
 
+    pass_low, pass_high: Wilson's interval of pass_rate at the run's confidence; None where nothing was scored.
     exact_pass_at_1: from the policy's probabilities, where scorer and policy allow it. kl_exact, entropy_exact: Σ_t over
     a completion's states of the exact KL(π(·|state) ‖ π_ref(·|state)), mean over completions, and mean entropy a state.
     """
 
     step: int
+    pass_low: float | None
+    pass_high: float | None
     exact_pass_at_1: float | None
     kl_exact: float
     entropy_exact: float
@@ -110,6 +114,14 @@ def measure_drawn(records: Sequence[Record], group: int) -> Drawn:
         kl=_mean(ratios),
         groups_without_signal=_share_without_signal(records, group),
     )
+
+
+def pass_interval(drawn: Drawn, confidence: float) -> tuple[float | None, float | None]:
+    """Return Wilson's interval of the pass rate of one completion an example."""
+    if drawn.pass_rate is None:
+        return None, None
+    found = wilson(round(drawn.pass_rate * drawn.scored), drawn.scored, confidence)
+    return found.low, found.high
 
 
 def _mean(values: Sequence[float]) -> float | None:

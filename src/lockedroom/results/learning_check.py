@@ -25,6 +25,7 @@ from lockedroom.results.learning import (
     Evaluation,
     StepMetrics,
     measure_drawn,
+    pass_interval,
 )
 from lockedroom.results.learning_rendering import render_learning
 from lockedroom.results.learning_summary import BASE, LEARNING_JSON, LEARNING_MD, LearningSummary, Plan, sum_up_learning
@@ -121,6 +122,9 @@ def check_learning(
     yield from check.file(run / RECORDS, steps, size=plan.prompts * plan.group, group=plan.group)
     dev = _examples(run / BASE / EXAMPLES)
     evaluations = [one for batch in read_batches(run / EVALUATIONS, Evaluation) for one in batch.rows]
+    for one in evaluations:
+        if (one.pass_low, one.pass_high) != pass_interval(one, plan.confidence):
+            yield f"{EVALUATIONS}, step {one.step}: the interval is not that of its pass rate"
     size = manifest.files[EVALUATION_RECORDS].lines // max(len(evaluations), 1)
     yield from _Check(dev, scorer, checked).file(run / EVALUATION_RECORDS, evaluations, size=size, group=1)
     for name in saved.runs:

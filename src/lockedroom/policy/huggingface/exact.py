@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from lockedroom.errors import BadInput
-from lockedroom.policy.huggingface.forward import Start, extend, prefill, read_start, slots_of
+from lockedroom.policy.huggingface.forward import Start, extend, prefill, read_start
 from lockedroom.policy.huggingface.text import TextCodec
 from lockedroom.policy.tiny.sample import check_sampling, sampled_logprobs
 from lockedroom.records import Sampling, TextProbability
@@ -155,13 +155,13 @@ def completion_probabilities(
     vocabulary = Vocabulary(policy.codec)
     found: list[list[TextProbability]] = [[] for _ in prompts]
     by_slots: dict[int, list[_Member]] = {}
+    start = read_start(policy.model, policy.codec.shared_ids)
     for i, (prompt, asked) in enumerate(zip(prompts, texts, strict=True)):
         ids = policy.prompt_ids(prompt)
         limit = policy.token_limit(ids, sampling)
         canonical = policy.logprobs([ids] * len(asked), [policy.encode(text) for text in asked], sampling)
         sums = _Texts(vocabulary, asked, sampling.stop, limit, [sum(logs) for logs in canonical])
-        by_slots.setdefault(slots_of(len(ids)), []).append(_Member(i, ids, sums))
-    start = read_start(policy.model, policy.codec.shared_ids)
+        by_slots.setdefault(start.slots(ids), []).append(_Member(i, ids, sums))
     for members in by_slots.values():
         for first in range(0, len(members), PROMPTS_AT_ONCE):
             _sum_up(policy, start, members[first : first + PROMPTS_AT_ONCE], sampling)
@@ -172,7 +172,7 @@ def completion_probabilities(
 
 @torch.inference_mode()
 def _sum_up(policy: HuggingFacePolicy, start: Start, group: Sequence[_Member], sampling: Sampling) -> None:
-    """Follow the tokenisations of every member's texts; all prompts have one `slots_of`."""
+    """Follow the tokenisations of every member's texts; all prompts have one `Start.slots`."""
     prefixes, logits_NV = prefill(policy.model, start, [member.prompt for member in group])
     nodes = [(member.texts, _Node(b"", (), 0.0)) for member in group]
     while True:

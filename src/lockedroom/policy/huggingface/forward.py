@@ -19,8 +19,8 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 READ_STEP = 8
-SLOT_STEP = 32
-PREFILL_ROWS = 16
+SLOT_STEP = 16
+PREFILL_ROWS = 8
 READ_ROWS = 8  # sequences in one pass that reads whole sequences
 READ_LOGITS = 512  # and at most this many rows of logits, where completions are long
 
@@ -62,6 +62,11 @@ class Start:
         beyond = len(prompt) > len(self.ids) and tuple(prompt[: len(self.ids)]) == self.ids
         return prompt[len(self.ids) :] if beyond else prompt
 
+    def slots(self, prompt: Sequence[int]) -> int:
+        """Return the slots that a prompt is padded to."""
+        rest = self.rest_of(prompt)
+        return len(prompt) - len(rest) + slots_of(len(rest))
+
 
 @torch.inference_mode()
 def read_start(model: Any, ids: tuple[int, ...]) -> Start:
@@ -86,8 +91,8 @@ def windowed(model: Any) -> bool:
 
 @torch.inference_mode()
 def prefill(model: Any, start: Start, prompts: Sequence[Sequence[int]]) -> tuple[Prefixes, Tensor]:
-    """Return the prompts as prefixes and logits_RV for their next token; all prompts have one `slots_of`."""
-    slots = slots_of(len(prompts[0])) + READ_STEP  # of which the padding inside a row takes up to READ_STEP
+    """Return the prompts as prefixes and logits_RV for their next token; all prompts have one `Start.slots`."""
+    slots = start.slots(prompts[0])
     rests = [start.rest_of(prompt) for prompt in prompts]
     groups: dict[tuple[bool, int], list[int]] = {}
     for i, (prompt, rest) in enumerate(zip(prompts, rests, strict=True)):

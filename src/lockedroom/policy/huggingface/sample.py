@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lockedroom.policy.huggingface.forward import Prefixes, Start, extend, prefill, read_start, slots_of
+from lockedroom.policy.huggingface.forward import Prefixes, Start, extend, prefill, read_start
 from lockedroom.policy.huggingface.text import TextCodec
 from lockedroom.policy.tiny.randomness import TOKENS_PER_HASH, uniforms
 from lockedroom.policy.tiny.sample import Ask, choose, first_stop
@@ -35,7 +35,7 @@ def sample(
     for start in range(0, len(asks), wave):
         members: dict[int, list[int]] = {}
         for i, ask in enumerate(asks[start : start + wave], start):
-            members.setdefault(slots_of(len(ask.prompt)), []).append(i)
+            members.setdefault(start_of_all.slots(ask.prompt), []).append(i)
         drawn: dict[int, Completion] = {}
         for indices in members.values():
             run = _Wave(model, codec, start_of_all, [asks[i] for i in indices], sampling, step=step, batch=batch)

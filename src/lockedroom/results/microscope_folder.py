@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lockedroom._version import __version__
-from lockedroom.errors import BadInput
-from lockedroom.results.run_folder import CONFIG, indented_json, write_atomically, writing
+from lockedroom.results.plain_folder import measure_files, seal, write_files
+from lockedroom.results.run_folder import CONFIG, writing
 from lockedroom.safeguards import manifest as manifests
 from lockedroom.safeguards.environment import GitState, Hardware, read_git_state, read_hardware
 
@@ -38,12 +37,6 @@ class MicroscopeManifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, manifests.FileEntry]
 
 
-def refuse_existing(path: Path) -> None:
-    """Raise BadInput where something is already, before anything is spent."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise BadInput(f"{path}: something is here already, and runs are never written into; choose another --out")
-
-
 def write_microscope(
     path: Path,
     kind: str,
@@ -60,13 +53,9 @@ def write_microscope(
     import tomli_w
     import torch
 
-    refuse_existing(path)
-    with writing(path):
-        path.mkdir(parents=True, exist_ok=True)
     config = tomli_w.dumps({k: v for k, v in msgspec.to_builtins(setting).items() if v is not None}).encode()
     named = {CONFIG: config, **contents}
-    for name, content in named.items():
-        write_atomically(path / name, content)
+    write_files(path, named)
     for name, policy in policies.items():
         with writing(path / name):
             policy.save(path / name, origin={"kind": kind, "seed": seed})
@@ -85,12 +74,7 @@ def write_microscope(
         hardware=read_hardware(),
         started=started,
         seconds=seconds,
-        files={name: manifests.measure_file(path / name) for name in sorted([*named, *policies])},
+        files=measure_files(path, [*named, *policies]),
     )
-    encoded = indented_json(made)
-    sums = {name: entry.sha256 for name, entry in made.files.items()}
-    sums[manifests.NAME] = hashlib.sha256(encoded).hexdigest()
-    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items()))
-    write_atomically(path / manifests.SUMS_NAME, lines.encode())
-    write_atomically(path / manifests.NAME, encoded)
+    seal(path, made)
     return made

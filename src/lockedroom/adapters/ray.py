@@ -1,0 +1,175 @@
+"""Scoring on Ray: an engine whose benches are the actors of a Ray Data pipeline, on any number of machines.
+
+The data set that Ray Data maps over holds nothing but the numbers of parcels. Their bytes come from a feed on the machine
+that asks, when a bench asks for them, and the answers come back in order through Ray's object store, so that no folder is
+shared and no machine holds more than what is in flight. A worker or a machine that dies is replaced and its parcels are
+worked on again; they are the same bytes every time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import logging
+import os
+import pickle
+import platform
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from lockedroom._version import __version__
+from lockedroom.errors import BadInput, CannotWrite, LockedroomError, MissingExtra
+from lockedroom.loops.engine import Bench, Engine, Feed
+
+RAY = "ray"
+HOW = "write --on ray (a cluster of this machine alone) or --on ray:HOST:PORT (the address that `ray start --head` prints)"
+CONNECT_SECONDS = 5.0
+VERSIONS = {"lockedroom": __version__, "msgspec": msgspec.__version__, "python": platform.python_version()}
+
+
+@contextlib.contextmanager
+def open_engine(name: str) -> Iterator[Engine]:
+    """Yield the engine that `--on ray[:ADDRESS]` names; a cluster that was started for it is stopped on the way out.
+
+    Raises MissingExtra without ray, and BadInput for a name or an address that cannot be used.
+    """
+    kind, _, address = name.partition(":")
+    if kind != RAY or (":" in name and not address):
+        raise BadInput(f"--on {name!r}: no such engine; {HOW}")
+    if importlib.util.find_spec("ray") is None:
+        raise MissingExtra("--on ray", "ray")
+    _quiet()
+    import ray
+
+    if ray.is_initialized():  # somebody's program has connected already, and stays so
+        yield RayEngine()
+        return
+    _connect(address)
+    try:
+        yield RayEngine()
+    finally:
+        ray.shutdown()
+
+
+def _quiet() -> None:
+    """Ray reports usage over the network and prints progress of its own unless it is told not to before it is imported."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+def _connect(address: str) -> None:
+    import ray
+
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if not address:
+        ray.init(address="local", include_dashboard=False, **settings)
+        return
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdigit():
+        raise BadInput(f"--on ray:{address}: not an address; {HOW}")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise BadInput(f"--on ray:{address}: nothing answers there ({error}); {HOW}") from None
+    try:
+        ray.init(address=address, **settings)
+    except (ConnectionError, RuntimeError, ValueError, AssertionError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BadInput(
+            f"--on ray:{address}: cannot join a Ray cluster there ({first}); run this on a machine of the cluster "
+            "(`ray start --address=HOST:PORT` makes it one), with the same versions of Python and ray"
+        ) from None
+
+
+class RayEngine:
+    """The cluster that this process is connected to."""
+
+    @property
+    def workers(self) -> int:
+        import ray
+
+        return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+    def map(self, feed: Feed, bench: Bench, parcels: int) -> Iterator[bytes]:
+        """See `Engine.map`."""
+        if parcels == 0:
+            return
+        import ray
+        import ray.data
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        context = ray.data.DataContext.get_current()
+        context.execution_options.preserve_order = True
+        context.enable_progress_bars = False
+        context.print_on_execution_start = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here)(_FeedActor)
+        handle = actor.remote(pickle.dumps(feed))
+        benches = min(self.workers, parcels)
+        answers = ray.data.from_items(list(range(parcels)), override_num_blocks=parcels).map(
+            _BenchActor,
+            fn_constructor_args=(pickle.dumps(bench), VERSIONS, handle),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=benches, initial_size=benches),
+            num_cpus=1,
+        )
+        try:
+            for row in answers.iter_rows():
+                if row["trouble"]:
+                    raise BadInput(row["trouble"])
+                yield row["answer"]
+        except ray.exceptions.RayError as error:
+            last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+            raise CannotWrite(
+                f"--on ray: the cluster could not go on ({last}); what is finished is kept: see that lockedroom is "
+                "installed on every machine of it, and continue with --resume"
+            ) from None
+        finally:
+            ray.kill(handle)
+
+
+class _FeedActor:
+    """The feed, on the machine that holds the run's files."""
+
+    def __init__(self, feed: bytes) -> None:
+        self._read = pickle.loads(feed).open()
+
+    def read(self, parcel: int) -> tuple[bytes, str]:
+        """Return a parcel, or why it cannot be had."""
+        try:
+            return self._read(parcel), ""
+        except LockedroomError as error:
+            return b"", str(error)
+
+
+class _BenchActor:
+    """One bench. Trouble that a person should read is an answer too: it must not look like a worker that died."""
+
+    def __init__(self, bench: bytes, versions: dict[str, str], feed: Any) -> None:
+        self._feed, self._trouble = feed, ""
+        self._stack = contextlib.ExitStack()
+        differing = [f"{name} {VERSIONS[name]} instead of {wanted}" for name, wanted in versions.items() if VERSIONS[name] != wanted]
+        if differing:
+            self._trouble = f"{socket.gethostname()} has {', '.join(differing)}; install the same on every machine"
+            return
+        try:
+            self._work = self._stack.enter_context(pickle.loads(bench).open())
+        except LockedroomError as error:
+            self._trouble = str(error)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        import ray
+
+        answer, trouble = b"", self._trouble
+        if not trouble:
+            parcel, trouble = ray.get(self._feed.read.remote(row["item"]))
+        if not trouble:
+            try:
+                answer = self._work(parcel)
+            except LockedroomError as error:
+                trouble = str(error)
+        return {"answer": answer, "trouble": trouble}
