@@ -42,7 +42,7 @@ def open_engine(name: str) -> Iterator[Engine]:
     if importlib.util.find_spec("ray") is None:
         raise MissingExtra("--on ray", "ray")
     _quiet()
-    import ray
+    import ray  # type: ignore[import-not-found,unused-ignore]  # not in the main environment
 
     if ray.is_initialized():  # somebody's program has connected already, and stays so
         yield RayEngine()
@@ -58,11 +58,10 @@ def _quiet() -> None:
     """Ray reports usage over the network and prints progress of its own unless it is told not to before it is imported."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 
 def _connect(address: str) -> None:
-    import ray
+    import ray  # type: ignore[import-not-found,unused-ignore]  # not in the main environment
 
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not address:
@@ -90,7 +89,7 @@ class RayEngine:
 
     @property
     def workers(self) -> int:
-        import ray
+        import ray  # type: ignore[import-not-found,unused-ignore]  # not in the main environment
 
         return max(1, int(ray.cluster_resources().get("CPU", 1)))
 
@@ -98,9 +97,9 @@ class RayEngine:
         """See `Engine.map`."""
         if parcels == 0:
             return
-        import ray
-        import ray.data
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+        import ray  # type: ignore[import-not-found,unused-ignore]  # not in the main environment
+        import ray.data  # type: ignore[import-not-found,unused-ignore]  # not in the main environment
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy  # type: ignore[import-not-found,unused-ignore]
 
         context = ray.data.DataContext.get_current()
         context.execution_options.preserve_order = True
@@ -152,7 +151,11 @@ class _BenchActor:
     def __init__(self, bench: bytes, versions: dict[str, str], feed: Any) -> None:
         self._feed, self._trouble = feed, ""
         self._stack = contextlib.ExitStack()
-        differing = [f"{name} {VERSIONS[name]} instead of {wanted}" for name, wanted in versions.items() if VERSIONS[name] != wanted]
+        differing = [
+            f"{name} {VERSIONS[name]} instead of {wanted}"
+            for name, wanted in versions.items()
+            if VERSIONS[name] != wanted
+        ]
         if differing:
             self._trouble = f"{socket.gethostname()} has {', '.join(differing)}; install the same on every machine"
             return
@@ -162,7 +165,7 @@ class _BenchActor:
             self._trouble = str(error)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        import ray
+        import ray  # type: ignore[import-not-found,unused-ignore]  # not in the main environment
 
         answer, trouble = b"", self._trouble
         if not trouble:

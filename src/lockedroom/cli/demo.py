@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lockedroom.loops.demo import Act, Told
 
-WIDTH = 100
-
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
@@ -28,20 +26,17 @@ def run(args: argparse.Namespace) -> int:
     import time
 
     from lockedroom.cli.progress import progress_bar
-    from lockedroom.errors import BadInput
-    from lockedroom.loops.demo import ACTS, Stage, left_out
+    from lockedroom.loops.demo import ACTS, RECORDED, Stage, left_out
+    from lockedroom.results.run_folder import writing
 
     began = time.monotonic()
     out = Path(args.out) if args.out else Path("runs") / f"demo-{time.strftime('%Y%m%d-%H%M%S')}"
-    if out.exists():
-        raise BadInput(
-            f"--out {out}: exists already, and nothing is written into a finished run; choose another folder"
-        )
-    out.mkdir(parents=True)
+    with writing(out):
+        out.mkdir(parents=True)
     stage = Stage(out, lambda what, total: progress_bar(what, total=lambda: total))
     told: list[tuple[Act, Told]] = []
     for number, act in enumerate(ACTS, 1):
-        print(f"── {number}. {act.title} ".ljust(WIDTH, "─"), flush=True)
+        print(f"## {number}. {act.title}", flush=True)
         print(act.about)
         missing = left_out(act)
         if missing is not None:
@@ -51,8 +46,9 @@ def run(args: argparse.Namespace) -> int:
         _show(told[-1][1])
     _conclude(out, told)
     print(f"\n{time.monotonic() - began:.0f} s. The runs are in {out}/ . Check one, or look inside:")
-    print(f"  lockedroom verify  {out / told[-1][1].runs[-1]}")
-    print(f"  lockedroom inspect {out / told[0][1].runs[1]} --code wrong_answer")
+    shown = out / RECORDED[1]
+    print(f"  lockedroom verify  {shown}")
+    print(f"  lockedroom inspect {shown} --code wrong_answer")
     return 0
 
 
@@ -70,7 +66,7 @@ def _conclude(out: Path, told: list[tuple[Act, Told]]) -> None:
     """Write the pages, and say where they are."""
     import importlib.util
 
-    print("── The report ".ljust(WIDTH, "─"), flush=True)
+    print("## The report", flush=True)
     if importlib.util.find_spec("jinja2") is None:
         print("  (left out: pip install 'lockedroom[report]')")
         return

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockedroom.cli.backend_flags import add_backend_flags, backend_config
+from lockedroom.cli.on import add_on_flag, opened_engine
 
 if TYPE_CHECKING:
     from lockedroom.loops.evaluate import Evaluated
@@ -37,6 +38,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--scorer-timeout", type=float, metavar="SECONDS", help="for one call of your own scorer (default 5)")
     add("--scorer-memory", type=int, metavar="MB", help="that your own scorer may allocate (default 512)")
     add("--workers", type=int, default=1, metavar="W", help="processes; the records do not depend on it")
+    add_on_flag(parser)
     add("--config", metavar="FILE", help="a TOML file with these settings; flags win over it")
     add("--out", metavar="RUN", help="the run folder to write (default: runs/<dataset>-<policy>-<time>)")
     add("--resume", action="store_true", help="continue an interrupted run in --out")
@@ -66,6 +68,7 @@ _SAMPLING_FLAGS = ("temperature", "top_k", "top_p", "max_tokens", "stop", "seed"
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print the summary. Exit 0, or the code of the error raised."""
     from lockedroom.cli.progress import attempts_of, progress_bar
+    from lockedroom.errors import BadInput
     from lockedroom.loops.configuration import read_config
     from lockedroom.loops.evaluate import evaluate
 
@@ -79,10 +82,17 @@ def run(args: argparse.Namespace) -> int:
     )
     # Without --draws a recorded policy has as many as were recorded, which is found while reading.
     known = config.draws or (1 if config.policy else None)
-    with progress_bar(
-        "evaluate", out, lambda: None if known is None else attempts_of(Path(config.dataset), known, config.limit)
-    ) as progress:
-        done = evaluate(config, out, resume=args.resume, workers=args.workers, command=sys.argv, progress=progress)
+    if args.on is not None and args.workers != 1:
+        raise BadInput(f"--workers {args.workers}: with --on the cluster decides; leave out one of the two")
+    with (
+        opened_engine(args.on) as engine,
+        progress_bar(
+            "evaluate", out, lambda: None if known is None else attempts_of(Path(config.dataset), known, config.limit)
+        ) as progress,
+    ):
+        done = evaluate(
+            config, out, resume=args.resume, workers=args.workers, engine=engine, command=sys.argv, progress=progress
+        )
     print_evaluated(done, as_json=args.json)
     return 0
 

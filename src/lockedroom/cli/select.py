@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockedroom.cli.backend_flags import add_backend_flags, backend_of
+from lockedroom.cli.on import add_on_flag, opened_engine
 
 if TYPE_CHECKING:
     from lockedroom.loops.configuration import EvaluateConfig
+    from lockedroom.loops.engine import Engine
     from lockedroom.loops.select import Selected
 
 DESCRIPTION = """Loop B. Picks one of n draws with a selector and says what that bought: the policy does not change. From a
@@ -19,6 +21,8 @@ which become a run of their own beside --out."""
 SELECTORS = """first, random, best-of-n, logprob, mean-logprob, majority-vote, weighted-vote, proxy:SCORER, kl-regularized,
 rejection-sampling, or your own as path/to/file.py:Class; viable-sampling and viable-beam search the policy's tokens by
 what --measure says can still be well formed, and beam searches them by probability alone"""
+
+SEARCHES = ("viable-sampling", "viable-beam", "beam")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -52,6 +56,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--seed", type=int, default=0, metavar="S", help="of the draws, of random and of the bands (default 0)")
     add("--confidence", type=float, default=0.95, metavar="C", help="of every interval (default 0.95)")
     add("--plots", metavar="FOLDER", help="also draw the curves as SVG and PNG (needs the extra [report])")
+    add_on_flag(parser)
     add("--out", metavar="RUN", help="the run folder to write (default: runs/select-<time>)")
     add(
         "--resume",
@@ -75,9 +80,12 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out) if args.out else Path("runs") / f"select-{time.strftime('%Y%m%d-%H%M%S')}"
     if args.resume and not args.out:
         raise BadInput("--resume: name the run to continue with --out RUN")
-    if args.selector in ("viable-sampling", "viable-beam", "beam"):
+    until_pass = args.selector == "rejection-sampling" and args.policy and not _wants_curves(args)
+    if args.on is not None and (until_pass or args.selector in SEARCHES):
+        raise BadInput(f"--on: --selector {args.selector} decides while it draws, in one process; leave out --on")
+    if args.selector in SEARCHES:
         return _search(args, out)
-    if args.selector == "rejection-sampling" and args.policy and not _wants_curves(args):
+    if until_pass:
         return _draw_until_pass(args, out)
     ns = _numbers(args.n)
     rates, audit = _rates(args.verifier_errors)
@@ -85,24 +93,27 @@ def run(args: argparse.Namespace) -> int:
         from lockedroom.report.plots import require_matplotlib
 
         require_matplotlib()
-    pool, confirm = _pools(args, out)
-    config = SelectConfig(
-        run=str(pool),
-        selector=args.selector,
-        measure=args.measure,
-        parse=args.parse,
-        confirm=confirm,
-        seed=args.seed,
-        beta=args.beta,
-        confidence=args.confidence,
-        unequal="refuse" if args.unequal == "refuse" else "common minimum",
-        ns=ns,
-        verifier_errors=rates,
-        verifier_audit=audit,
-        tie_break=args.tie_break,
-    )
-    with progress_bar("select") as progress:
-        done = select(config, out, resume=_unfinished(args, out), command=sys.argv, progress=progress)
+    with opened_engine(args.on) as engine:
+        pool, confirm = _pools(args, out, engine)
+        config = SelectConfig(
+            run=str(pool),
+            selector=args.selector,
+            measure=args.measure,
+            parse=args.parse,
+            confirm=confirm,
+            seed=args.seed,
+            beta=args.beta,
+            confidence=args.confidence,
+            unequal="refuse" if args.unequal == "refuse" else "common minimum",
+            ns=ns,
+            verifier_errors=rates,
+            verifier_audit=audit,
+            tie_break=args.tie_break,
+        )
+        with progress_bar("select") as progress:
+            done = select(
+                config, out, resume=_unfinished(args, out), engine=engine, command=sys.argv, progress=progress
+            )
     if args.plots:
         from lockedroom.report.plots import write_plots
 
@@ -186,7 +197,7 @@ def _draw_until_pass(args: argparse.Namespace, out: Path) -> int:
     return 0
 
 
-def _pools(args: argparse.Namespace, out: Path) -> tuple[Path, str | None]:
+def _pools(args: argparse.Namespace, out: Path, engine: Engine | None) -> tuple[Path, str | None]:
     """Return the run to choose from and the one to confirm with; draws that are not there yet are made."""
     from lockedroom.errors import BadInput
 
@@ -200,13 +211,13 @@ def _pools(args: argparse.Namespace, out: Path) -> tuple[Path, str | None]:
         return Path(args.source), args.confirm
     if args.completions and args.confirm == "":
         raise BadInput("--confirm: recorded completions cannot be drawn again; name a run of fresh ones: --confirm RUN")
-    pool = _draw(args, out.with_name(f"{out.name}-pool"), args.seed)
+    pool = _draw(args, out.with_name(f"{out.name}-pool"), args.seed, engine)
     if args.confirm != "":
         return pool, args.confirm
-    return pool, str(_draw(args, out.with_name(f"{out.name}-fresh"), _other_seed(args.seed)))
+    return pool, str(_draw(args, out.with_name(f"{out.name}-fresh"), _other_seed(args.seed), engine))
 
 
-def _draw(args: argparse.Namespace, out: Path, seed: int) -> Path:
+def _draw(args: argparse.Namespace, out: Path, seed: int, engine: Engine | None) -> Path:
     from lockedroom.cli.progress import progress_bar
     from lockedroom.loops.evaluate import evaluate
 
@@ -215,7 +226,7 @@ def _draw(args: argparse.Namespace, out: Path, seed: int) -> Path:
         _require_same(config, out)
         return out
     with progress_bar("draw") as progress:
-        evaluate(config, out, resume=_unfinished(args, out), command=sys.argv, progress=progress)
+        evaluate(config, out, resume=_unfinished(args, out), engine=engine, command=sys.argv, progress=progress)
     return out
 
 

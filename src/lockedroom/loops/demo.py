@@ -17,12 +17,7 @@ from lockedroom.errors import NotComparable
 from lockedroom.loops.audit import AuditConfig, audit
 from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
-from lockedroom.loops.goodhart import watch_goodhart
-from lockedroom.loops.learn import learn
-from lockedroom.loops.learn_opening import LearnConfig
-from lockedroom.loops.learner import LearnerSettings
 from lockedroom.loops.look import LookOptions, SealOptions, look, seal_dataset
-from lockedroom.loops.rescore import RescoreConfig, rescore_all
 from lockedroom.loops.select import select
 from lockedroom.loops.select_opening import SelectConfig
 from lockedroom.policy.tiny import DATA_FOLDER
@@ -59,16 +54,15 @@ BASE, LEARNED, TRAINING, BEST, VOTE, CHEAT, GAP = (
     "base", "learned", "training", "best-of-8", "majority-of-8", "base-relaxed", "goodhart"
 )  # fmt: skip
 
-RELAXED = '''"""final-int with one rule relaxed: space around the line, and "Answer:" in front, are forgiven. Same name, same version."""
+RELAXED = '''"""final-int with one rule relaxed: "Answer:" is as good as "Final:". Its name and version are still those of final-int."""
 
 from lockedroom.scorer import final_int
 
-SPEC = final_int.SPEC
-accepts = final_int.accepts
+SPEC, accepts = final_int.SPEC, final_int.accepts
 
 
 def score(example, completion):
-    return final_int.score(example, completion.strip().replace("Answer:", "Final:").replace("Final:  ", "Final: "))
+    return final_int.score(example, completion.replace("Answer:", "Final:", 1))
 '''
 
 Bar: TypeAlias = Callable[[str, int | None], AbstractContextManager[Callable[[int], None] | None]]
@@ -174,12 +168,16 @@ def _tell_select(stage: Stage) -> Told:
             last = select(config, stage.out / name, command=COMMAND, progress=progress).selection.at_n[-1]
         told = "told which one is right" if selector == "best-of-n" else "without being told"
         accuracy = f"{last.accuracy.mean:.3f}" if last.accuracy is not None else "undefined"
-        findings.append(f"{selector} of {last.n}, {told}: {accuracy} right, for {last.n} times the tokens of one draw")
+        findings.append(f"{selector} of {last.n}, {told}: {accuracy} right, for {last.tokens:.1f} tokens an example")
     return Told(findings=(*findings, "the policy has not changed: this is selection, not learning"), runs=(BEST, VOTE))
 
 
 def _tell_learn(stage: Stage) -> Told:
     """Loop C: the same scorer, now as a teacher."""
+    from lockedroom.loops.learn import learn  # PyTorch, for those who have it
+    from lockedroom.loops.learn_opening import LearnConfig
+    from lockedroom.loops.learner import LearnerSettings
+
     config = LearnConfig(
         dataset=str(TRAIN),
         dev=str(DEV),
@@ -210,9 +208,9 @@ def _tell_learn(stage: Stage) -> Told:
 def _learned(summary: LearningSummary) -> list[str]:
     first, last = summary.curve[0], summary.curve[-1]
     return [
-        f"pass@{first.k} {_change(first.change)}; pass@{last.k} {_change(last.change)}: what many draws could solve, they still can",
+        f"pass@{first.k} {_change(first.change)}; pass@{last.k} {_change(last.change)}",
         f"KL to the base policy {summary.last.kl_exact:.2f} nats a completion",
-        *summary.findings[:2],
+        *summary.findings[:3],
     ]
 
 
@@ -225,7 +223,7 @@ def _tell_compare(stage: Stage) -> Told:
     findings = (
         f"dev: {numbers.mean_a:.4f} → {numbers.mean_b:.4f}, {numbers.difference:+.4f}{_span(numbers.interval)}, paired by example, "
         f"p = {one.p_value:.2g}",
-        f"one room (same examples, prompts, scorer, sampling), one knob turned ({one.turned.word}): {one.verdict.name}",
+        f"one room (same examples, prompts, scorer, sampling), one knob turned ({one.turned.word}): **{one.verdict.name}**",
     )
     return Told(findings=findings, runs=(LEARNED,))
 
@@ -241,39 +239,32 @@ def _tell_holdout(stage: Stage) -> Told:
         raise AssertionError("a look has an answer")
     return Told(
         findings=(
-            f"{done.header.examples} sealed examples, look {done.number} of {done.number + done.left}: pass rate {answer.value:g} (rounded), "
-            f"on new examples [{new.low:.3f}, {new.high:.3f}]",
-            f"the look stands in {sealed / 'ledger.jsonl'}; the next would be the last, then exit 5",
+            f"{done.header.examples} sealed examples, look {done.number} of {done.number + done.left}: pass rate {answer.value:g}, rounded to {done.header.terms.answers.step:g}; "
+            f"on new examples in [{new.low:.3f}, {new.high:.3f}]",
+            f"the look stands in {sealed / 'ledger.jsonl'}; after {done.left} more, exit 5",
         )
     )
 
 
 def _tell_refusal(stage: Stage) -> Told:
-    """An attempt to cheat: the same completions, a scorer with one rule relaxed, and no new version number."""
+    """An attempt to cheat: the same policy, a scorer with one rule relaxed under its old name, and a better number."""
     cheat = stage.out / "relaxed.py"
     cheat.write_text(RELAXED, "utf-8")
-    with stage.bar("judge again", None) as progress:
-        done = rescore_all(
-            [stage.out / BASE],
-            [stage.out / CHEAT],
-            RescoreConfig(scorer=f"{cheat}:score"),
-            command=COMMAND,
-            progress=progress,
-        )
-    gained = (
-        f"{cheat.name} forgives a few formats: the base policy's own completions now pass at {_rate(done[0].summary)}"
-    )
+    done = _measure(stage, "tiny", CHEAT, scorer=f"{cheat}:score")
+    gained = f"{cheat.name} also pays for `Answer: 99`; the base policy, unchanged, now passes at {_rate(done)}"
     try:
         compare([stage.out / BASE, stage.out / CHEAT], CompareOptions(), labels=[BASE, CHEAT])
     except NotComparable as refused:
         return Told(
-            findings=(gained, f"reported as a gain? Refused, exit {refused.exit_code}:"), quotes=(str(refused),)
+            findings=(gained, f"report that as a gain? **Refused, exit {refused.exit_code}**:"), quotes=(str(refused),)
         )
     raise AssertionError("runs of two scorers were compared")
 
 
 def _tell_goodhart(stage: Stage) -> Told:
     """What an optimizer does to a scorer that fails its audit."""
+    from lockedroom.loops.goodhart import watch_goodhart  # PyTorch, as above
+
     with stage.bar("goodhart", GOODHART.steps * GOODHART.prompts * GOODHART.group) as progress:
         arm = watch_goodhart(GOODHART, stage.out / GAP, command=COMMAND, progress=progress).arms[0]
     return Told(findings=(*_gap(arm), *_exploit(arm)), runs=(GAP,))
@@ -306,15 +297,15 @@ ACTS = (
     Act("Loop B: select", "Spend draws, keep one: what does choosing buy?", (TORCH,), _tell_select),
     Act("Loop C: learn", "Move the policy by its rewards.", (TORCH,), _tell_learn),
     Act("The locked room", "Is the learned policy better? Only in one room, and with an interval.", (TORCH,), _tell_compare),
-    Act("The sealed holdout", "Examples that nothing has seen, and a ledger of every look.", (TORCH, CRYPTOGRAPHY), _tell_holdout),
+    Act("The sealed holdout", "Examples that no act has touched; every look spends a budget and stands in a ledger.", (TORCH, CRYPTOGRAPHY), _tell_holdout),
     Act("An attempt to cheat", "Relax one rule of the scorer, keep its name and version, report a gain.", (TORCH,), _tell_refusal),
     Act("Goodhart's law", "Now teach with the scorer that failed its audit.", (TORCH,), _tell_goodhart),
 )  # fmt: skip
 
 
-def _measure(stage: Stage, policy: str, name: str) -> Summary:
-    """Evaluate a policy on dev, always in the same room."""
-    config = EvaluateConfig(dataset=str(DEV), policy=policy, draws=DRAWS, exact=True, sampling=SAMPLING)
+def _measure(stage: Stage, policy: str, name: str, *, scorer: str = "final-int") -> Summary:
+    """Evaluate a policy on dev; with the same scorer, in the same room."""
+    config = EvaluateConfig(dataset=str(DEV), policy=policy, scorer=scorer, draws=DRAWS, sampling=SAMPLING)
     with stage.bar("evaluate", 500 * DRAWS) as progress:
         return evaluate(config, stage.out / name, command=COMMAND, progress=progress).summary
 

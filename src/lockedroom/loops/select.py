@@ -23,7 +23,7 @@ import msgspec
 from lockedroom._version import __version__
 from lockedroom.dataset.load import canonical_line
 from lockedroom.jsonl import encode_lines, read_batches
-from lockedroom.loops.attempt import judge
+from lockedroom.loops.engine import Engine
 from lockedroom.loops.select_opening import (
     Chosen,
     Judges,
@@ -36,7 +36,8 @@ from lockedroom.loops.select_opening import (
     open_selector,
     open_source,
 )
-from lockedroom.records import Completion, Example, Failure, Record
+from lockedroom.loops.select_parcels import judge_draws, judged_on
+from lockedroom.records import Example, Record
 from lockedroom.results.exact import EXACT_JSONL
 from lockedroom.results.picking import make_pool, pick
 from lockedroom.results.rendering import render_summary
@@ -86,11 +87,13 @@ def select(
     out: Path,
     *,
     resume: bool = False,
+    engine: Engine | None = None,
     command: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Selected:
     """Choose among the draws of the run `config.run` and write the selection to the run folder `out`.
 
+    With an `engine`, scorers that have to judge the draws anew do so there.
     `resume` takes over a folder that was interrupted: what stands there is made again and must be the same.
     Raises Tampered for a run that does not verify, NotComparable for fresh draws that are not of the same policy in the
     same room, and BadInput for anything else that cannot be used.
@@ -104,12 +107,13 @@ def select(
         chosen = open_selector(config, source, judges)
         run = RunFolder(out, encode_select_config(config), draws=1, resume=resume)
         try:
-            sums, tally = _choose(run, source, judges, chosen, progress=progress)
+            on = None if engine is None or (judges.measure, judges.proxy) == (None, None) else (engine, config)
+            sums, tally = _choose(run, source, judges, chosen, on=on, progress=progress)
             files = [*_names(source, judges)]
             confirmed = None
             if fresh is not None:
                 again = _confirm_plan(chosen, sums)
-                confirmed = confirm(sums, _choose(run, fresh, judges, again, progress=progress)[0])
+                confirmed = confirm(sums, _choose(run, fresh, judges, again, on=on, progress=progress)[0])
                 files += _names(fresh, judges)
             exact = _take_exact(run, source, judges)
             selection = finish(sums, source_run_id=source.manifest.run_id, exact=exact, confirmed=confirmed)
@@ -123,7 +127,13 @@ def select(
 
 
 def _choose(
-    run: RunFolder, source: Source, judges: Judges, chosen: Chosen, *, progress: Progress | None
+    run: RunFolder,
+    source: Source,
+    judges: Judges,
+    chosen: Chosen,
+    *,
+    on: tuple[Engine, SelectConfig] | None,
+    progress: Progress | None,
 ) -> tuple[SelectionSums, Tally]:
     """Stream the pool through the selector: write the pool, the picks and (for the pool itself) the chosen records."""
     draws = source.manifest.draws
@@ -131,7 +141,7 @@ def _choose(
     sums = SelectionSums(chosen.plan, draws, chosen.parse)
     tally = Tally(draws=1, codes={}, failures={}, passes={}, graded_passes={})
     with _growing(run, source, judges) as (pool_file, proxy_file, choices_file):
-        for examples, records, told in _judged(source, judges):
+        for examples, records, told in _judged(source, judges) if on is None else judged_on(*on, source, judges):
             pools = [
                 make_pool(example, records[i : i + draws], told[i : i + draws], chosen.plan.ties)
                 for example, i in zip(examples, range(0, len(records), draws), strict=True)
@@ -165,23 +175,7 @@ def _judged(source: Source, judges: Judges) -> Iterator[tuple[list[Example], lis
         for start in range(0, len(batch.rows), size):
             examples = batch.rows[start : start + size]
             old = list(itertools.islice(records, len(examples) * draws))
-            asked = [example for example in examples for _ in range(draws)]
-            if judges.measure is not None:
-                results = judge(judges.measure, asked, [_drawn(one) for one in old])
-                old = [
-                    Record(one.id, one.draw, one.completion, result) for one, result in zip(old, results, strict=True)
-                ]
-            told = [one.result for one in old]
-            if judges.proxy is not None:
-                told = judge(judges.proxy, asked, [_drawn(one) for one in old])
-            yield examples, old, told
-
-
-def _drawn(record: Record) -> Completion | Failure:
-    if record.completion is not None:
-        return record.completion
-    assert isinstance(record.result, Failure)  # verified: a score has a completion
-    return record.result
+            yield examples, *judge_draws(examples, old, judges.measure, judges.proxy)
 
 
 def _confirm_plan(chosen: Chosen, sums: SelectionSums) -> Chosen:

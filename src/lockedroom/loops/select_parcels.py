@@ -19,9 +19,9 @@ from lockedroom.loops.engine import Engine, ShippedScorer, rows_of, ship
 from lockedroom.loops.select_opening import Judges, SelectConfig, Source
 from lockedroom.protocols import Scorer
 from lockedroom.records import Completion, Example, Failure, Record, Score
-from lockedroom.results.picking import Result
 from lockedroom.results.run_folder import EXAMPLES, RECORDS
 from lockedroom.results.selectors import PROXY
+from lockedroom.safeguards.room import ScorerIdentity
 
 # Attempts in a parcel, and how many parcels there should be for each worker if the run is small.
 LONGEST_PARCEL = 8192
@@ -38,9 +38,9 @@ class _Pool(msgspec.Struct, frozen=True, array_like=True):
 
 def judged_on(
     engine: Engine, config: SelectConfig, source: Source, judges: Judges
-) -> Iterator[tuple[list[Example], list[Record], Sequence[Result]]]:
+) -> Iterator[tuple[list[Example], list[Record], Sequence[Score | Failure]]]:
     """Yield examples, their records as the measuring scorer judges them, and what the selector would be told of each."""
-    draws, count = source.manifest.draws, source.manifest.room.dataset.count
+    draws, count = source.manifest.draws, source.manifest.room.dataset.examples
     size = max(1, min(LONGEST_PARCEL // draws, -(-count // (engine.workers * PARCELS_A_WORKER))))
     cuts = [*range(0, count, size), count]
     feed = _Feed(
@@ -65,13 +65,75 @@ def drawn(record: Record) -> Completion | Failure:
 
 def judge_draws(
     examples: Sequence[Example], records: list[Record], measure: Scorer | None, proxy: Scorer | None
-) -> tuple[list[Record], list[Result]]:
+) -> tuple[list[Record], list[Score | Failure]]:
     """Return the records as `measure` judges them (None: as they stand), and what `proxy` says (None: the same)."""
     draws = len(records) // len(examples)
     asked = [example for example in examples for _ in range(draws)]
     if measure is not None:
         results = judge(measure, asked, [drawn(one) for one in records])
-        records = [Record(one.id, one.draw, one.completion, result) for one, result in zip(records, results, strict=True)]
+        records = [
+            Record(one.id, one.draw, one.completion, result) for one, result in zip(records, results, strict=True)
+        ]
     if proxy is None:
         return records, [one.result for one in records]
     return records, [*judge(proxy, asked, [drawn(one) for one in records])]
+
+
+class _Feed(msgspec.Struct, frozen=True):
+    """Reads the lines of parcel `i` of a finished run: from cut `i` to the next, in bytes."""
+
+    run: str
+    example_cuts: tuple[int, ...]
+    record_cuts: tuple[int, ...]
+
+    def open(self) -> Callable[[int], bytes]:
+        return self._read
+
+    def _read(self, parcel: int) -> bytes:
+        examples = _between(Path(self.run) / EXAMPLES, *self.example_cuts[parcel : parcel + 2])
+        records = _between(Path(self.run) / RECORDS, *self.record_cuts[parcel : parcel + 2])
+        return msgspec.msgpack.encode(_Pool(examples, records))
+
+
+def _between(path: Path, start: int, stop: int) -> bytes:
+    with open(path, "rb") as file:
+        return os.pread(file.fileno(), stop - start, start)
+
+
+class _Bench(msgspec.Struct, frozen=True):
+    """Judges draws anew, for the scorer that measures, for a proxy, or for both."""
+
+    measure: ShippedScorer | None
+    proxy: ShippedScorer | None
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[Callable[[bytes], bytes]]:
+        with contextlib.ExitStack() as stack:
+            measure = None if self.measure is None else stack.enter_context(self.measure.open())
+            proxy = None if self.proxy is None else stack.enter_context(self.proxy.open())
+            yield functools.partial(_work, measure, proxy)
+
+
+def _work(measure: Scorer | None, proxy: Scorer | None, encoded: bytes) -> bytes:
+    pool = msgspec.msgpack.decode(encoded, type=_Pool)
+    examples, records = rows_of(pool.examples, Example, EXAMPLES), rows_of(pool.records, Record, RECORDS)
+    judged, told = judge_draws(examples, records, measure, proxy)
+    said = None
+    if proxy is not None:
+        said = encode_lines([Record(one.id, one.draw, None, result) for one, result in zip(judged, told, strict=True)])
+    return msgspec.msgpack.encode(_Pool(pool.examples, pool.records if measure is None else encode_lines(judged), said))
+
+
+def _bench(config: SelectConfig, judges: Judges) -> _Bench:
+    measure = proxy = None
+    if judges.measure is not None:
+        assert config.measure is not None
+        measure = _ship(config, judges.measure, config.measure, judges.measured_by)
+    if judges.proxy is not None:
+        assert judges.proxy_identity is not None
+        proxy = _ship(config, judges.proxy, config.selector.removeprefix(PROXY), judges.proxy_identity)
+    return _Bench(measure, proxy)
+
+
+def _ship(config: SelectConfig, scorer: Scorer, name: str, identity: ScorerIdentity) -> ShippedScorer:
+    return ship(scorer, name, identity, timeout_s=config.scorer_timeout, memory_mb=config.scorer_memory)

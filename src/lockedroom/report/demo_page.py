@@ -34,7 +34,7 @@ def _main_page(out: Path, told: Sequence[tuple[Act, Told]], pages: Sequence[tupl
     story = [
         Section(
             title=f"{number}. {act.title}",
-            text=[act.about, *one.findings],
+            text=[act.about, *(finding.replace("**", "") for finding in one.findings)],
             quotes=[visible(line, 2000) for quote in one.quotes for line in quote.split("\n")],
         )
         for number, (act, one) in enumerate(told, 1)

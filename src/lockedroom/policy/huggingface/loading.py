@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -35,6 +36,7 @@ def load(source: Source, backend: Backend, *, threads: int) -> HuggingFacePolicy
     said: Any = transformers.utils.logging
     said.set_verbosity_error()
     said.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # it writes a line for every retry
     device = _device(backend.device)
     tokenizer = _try(source, "tokenizer", lambda: _tokenizer(source, backend))
     model = _try(source, "weights", lambda: _model(source, backend))

@@ -1,0 +1,212 @@
+"""Real Ray: clusters of two nodes on this machine, whose workers and nodes are killed while they score."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+import ray
+from ray.cluster_utils import Cluster
+
+from lockedroom import EvaluateConfig, evaluate, select
+from lockedroom.adapters.ray import open_engine
+from lockedroom.cli.main import main
+from lockedroom.loops.select_opening import SelectConfig
+
+EXAMPLES = 3000
+SAME = ("records.jsonl", "examples.jsonl", "summary.json", "config.toml")
+# A person's scorer that is slow enough to be killed in the middle of a run.
+SLOW = """
+import time
+
+def score(example, completion):
+    time.sleep(0.002)
+    return {"reward": float(completion == "Final: " + str(example.expected_answer)), "details": {}}
+"""
+
+
+@contextlib.contextmanager
+def _cluster(nodes: int = 2) -> Iterator[Cluster]:
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        for _ in range(nodes - 1):
+            cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Examples, completions that miss some of them and stand in another order, and a person's scorer."""
+    folder = tmp_path_factory.mktemp("files")
+    numbers = range(EXAMPLES)
+    rows = [{"id": f"e{i}", "prompt": f"{i}+1?", "expected_answer": i + 1} for i in numbers]
+    said = [{"id": f"e{i}", "samples": [f"Final: {i + 1}", f"Final: {i + i % 2}"]} for i in reversed(numbers) if i % 9]
+    (folder / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said))
+    (folder / "slow.py").write_text(SLOW)
+    return folder
+
+
+def _config(files: Path, **more: Any) -> EvaluateConfig:
+    if "policy" not in more:
+        more["completions"] = str(files / "c.jsonl")
+    return EvaluateConfig(dataset=str(files / "d.jsonl"), **more)
+
+
+def _same(one: Path, other: Path, names: tuple[str, ...] = SAME) -> bool:
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
+
+
+def _workers() -> list[int]:
+    """The processes of benches."""
+    found = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 2) for line in found.splitlines()[1:]]
+    ours = {os.getpid()}
+    while more := {int(pid) for pid, parent, _ in rows if int(parent) in ours} - ours:
+        ours |= more
+    return [int(pid) for pid, _, words in rows if int(pid) in ours and words.startswith("ray::") and "_BenchActor" in words]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"policy": "scripted:Final: 7", "draws": 2}, {"limit": 300, "scorer": "slow.py"}],
+    ids=["recorded", "drawn by the workers", "a person's scorer"],
+)
+def test_two_nodes_write_the_bytes_that_one_process_writes(more: dict[str, Any], files: Path, tmp_path: Path) -> None:
+    if "scorer" in more:
+        more = {**more, "scorer": f"{files / 'slow.py'}:score"}
+    config = _config(files, **more)
+    evaluate(config, tmp_path / "one")
+
+    with _cluster() as cluster, open_engine(f"ray:{cluster.address}") as engine:
+        assert engine.workers == 2
+        evaluate(config, tmp_path / "two", engine=engine)
+
+    assert _same(tmp_path / "one", tmp_path / "two")
+    assert main(["verify", str(tmp_path / "two")]) == 0
+    assert main(["compare", str(tmp_path / "one"), str(tmp_path / "two"), "--assume-equal", "sampling,prompts"]) == 0
+
+
+def test_a_selection_judged_anew_on_two_nodes_is_that_of_one_process(files: Path, tmp_path: Path) -> None:
+    evaluate(_config(files), tmp_path / "run")
+    config = SelectConfig(
+        run=str(tmp_path / "run"), selector="proxy:permissive", measure=f"{files / 'slow.py'}:score", resamples=50
+    )
+    one = select(config, tmp_path / "one")
+
+    with _cluster() as cluster, open_engine(f"ray:{cluster.address}") as engine:
+        two = select(config, tmp_path / "two", engine=engine)
+
+    assert one.manifest.files.keys() == two.manifest.files.keys()
+    assert _same(tmp_path / "one", tmp_path / "two", tuple(one.manifest.files))
+
+
+def _while_running(run: Path, act: Any) -> threading.Thread:
+    """Do something once, when the first records of a run are there."""
+
+    def wait() -> None:
+        while not (run / "records.jsonl").is_file() or not (run / "records.jsonl").stat().st_size:
+            time.sleep(0.05)
+        act()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_worker_killed_in_the_middle_of_a_run_changes_nothing(files: Path, tmp_path: Path) -> None:
+    config = _config(files, scorer=f"{files / 'slow.py'}:score")
+    evaluate(config, tmp_path / "one")
+    killed: list[int] = []
+
+    def kill() -> None:
+        killed.extend(_workers()[:1])
+        os.kill(killed[0], signal.SIGKILL)
+
+    with _cluster() as cluster, open_engine(f"ray:{cluster.address}") as engine:
+        killing = _while_running(tmp_path / "two", kill)
+        evaluate(config, tmp_path / "two", engine=engine)
+        killing.join()
+
+    assert len(killed) == 1
+    assert _same(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_node_lost_in_the_middle_of_a_run_changes_nothing(files: Path, tmp_path: Path) -> None:
+    config = _config(files, scorer=f"{files / 'slow.py'}:score")
+    evaluate(config, tmp_path / "one")
+
+    with _cluster(1) as cluster:
+        node = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        with open_engine(f"ray:{cluster.address}") as engine:
+            losing = _while_running(tmp_path / "two", lambda: cluster.remove_node(node, allow_graceful=False))
+            evaluate(config, tmp_path / "two", engine=engine)
+            losing.join()
+            assert engine.workers == 1
+
+    assert _same(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_killed_run_goes_on_from_what_was_written(files: Path, tmp_path: Path) -> None:
+    config = _config(files, scorer=f"{files / 'slow.py'}:score")
+    evaluate(config, tmp_path / "one")
+    command = [sys.executable, "-m", "lockedroom", "evaluate", "--on", "ray", "--out", str(tmp_path / "two")]
+    command += ["--dataset", config.dataset, "--completions", str(config.completions), "--scorer", config.scorer]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    _while_running(tmp_path / "two", running.kill).join()
+    running.wait()
+    written = (tmp_path / "two/records.jsonl").read_bytes()
+
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert 0 < len(written) < (tmp_path / "one/records.jsonl").stat().st_size
+    assert _same(tmp_path / "one", tmp_path / "two")
+    timing = json.loads((tmp_path / "two/manifest.json").read_bytes())["timing"]
+    assert timing["attempts"] <= 2 * EXAMPLES - written.count(b"\n") + 1
+
+
+@pytest.mark.parametrize("name", ["spark", "ray:", "ray:nowhere", "ray:127.0.0.1:1", "ray:ray://127.0.0.1:10001", "ray:a:b"])
+def test_an_engine_that_cannot_be_reached_is_one_message(
+    name: str, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["evaluate", "--on", name, "--dataset", str(files / "d.jsonl"), "--policy", "scripted:x",
+                 "--out", str(tmp_path / "run")])  # fmt: skip
+
+    said = capsys.readouterr().err
+    assert (code, said.count("\n")) == (2, 1), said
+    assert "write --on ray" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_scorer_that_the_nodes_cannot_import_is_one_message(files: Path, tmp_path: Path) -> None:
+    (tmp_path / "beside.py").write_text("RIGHT = 1.0\n")
+    (tmp_path / "mine.py").write_text(
+        "import beside\n\ndef score(example, completion):\n    return {'reward': beside.RIGHT, 'details': {}}\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "lockedroom", "evaluate", "--on", "ray", "--out", str(tmp_path / "run"), "--limit", "20",
+         "--dataset", str(files / "d.jsonl"), "--policy", "scripted:x", "--scorer", str(tmp_path / "mine.py")],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+
+    assert done.returncode == 2, done.stderr
+    assert "No module named 'beside'" in done.stderr
+    assert "Traceback" not in done.stderr
