@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_no_command_or_an_unknown_one_is_told_of_all_commands(capsys: pytest.Cap
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = capsys.readouterr().out
-    assert all(f"\n    {command} " in shown for command in COMMANDS)
+    assert all(re.search(rf"\n    {command}\s", shown) for command in COMMANDS)
 
 
 BAD: list[list[str]] = [

@@ -36,6 +36,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add("--kill-matrix", action="store_true",
         help="instead: audit this audit, with generated mutants of final-int (--golden adds files; --json has every row)")  # fmt: skip
+    _add_settings(parser)
+    parser.set_defaults(run=run)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--golden", nargs="+", default=[], metavar="FILE",
         help="completions that must score 1, for at least two answers (built-in scorers bring their own)")  # fmt: skip
     add("--dataset", metavar="FILE", help="examples for the best constant completion and the echo policy")
@@ -63,7 +69,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--scorer-memory", type=int, default=512, metavar="MB", help="that one call may allocate (default 512)")
     add("--out", metavar="RUN", help="the folder to write (default: runs/audit-<scorer>-<time>)")
     add("--json", action="store_true", help="print the result as JSON")
-    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

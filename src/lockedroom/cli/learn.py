@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lockedroom.cli.backend_flags import add_backend_flags, backend_config
+
 if TYPE_CHECKING:
     from lockedroom.loops.learn import Learned, Progress
     from lockedroom.loops.learn_opening import LearnConfig
@@ -24,7 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     add = parser.add_argument
     add("--policy", metavar="NAME", help="what to train: tiny (default), tiny-weak, tiny-hedge, a run, hf:PATH_OR_ID")
-    add("--dataset", metavar="FILE", help="examples to learn from: .jsonl, .csv or .parquet")
+    add("--dataset", metavar="FILE", help="examples to learn from: .jsonl, .csv, .parquet or a saved folder")
     add("--dev", metavar="FILE", help="examples to measure on (default: dev.jsonl beside the dataset)")
     add("--scorer", metavar="NAME", help="final-int (default), permissive, or path/to/file.py:function")
     add("--steps", type=int, metavar="N", help="updates (default 120)")
@@ -42,6 +44,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--json", action="store_true", help="print the summary as JSON")
     _add_estimator(parser.add_argument_group("the estimator of the gradient (judge one with: lockedroom court)"))
     _add_limits(parser.add_argument_group("measuring, stopping and resources"))
+    add_backend_flags(parser)
     parser.set_defaults(run=run)
 
 
@@ -103,7 +106,7 @@ def run(args: argparse.Namespace) -> int:
     from lockedroom.loops.learn_configuration import read_learn_config
 
     given = {name: value for name, value in vars(args).items() if value is not None}
-    flags: dict[str, Any] = {name: given[name] for name in _PLAIN if name in given}
+    flags: dict[str, Any] = {name: given[name] for name in _PLAIN if name in given} | backend_config(args)
     if "controls" in given:
         flags["controls"] = [name.strip() for name in given["controls"].split(",")]
     out = Path(args.out) if args.out else _default_out(args)

@@ -53,10 +53,12 @@ def read_config(
     if resumed is not None:
         if not (resumed / CONFIG).is_file():
             raise BadInput(f"{resumed}: nothing to resume here; run without --resume")
-        saved = _read_toml(resumed / CONFIG)
+        saved = read_toml(resumed / CONFIG)
     if file is not None:
-        saved |= _read_toml(file)
-    merged = {**saved, **flags, "sampling": {**saved.get("sampling", {}), **sampling}}
+        saved |= read_toml(file)
+    merged = {**saved, **flags}
+    for name, given in (("sampling", sampling), ("backend", flags.get("backend", {}))):
+        merged[name] = {**saved_table(saved, name), **given}
     if "dataset" not in merged:
         raise BadInput("--dataset is missing: name the file of examples")
     try:
@@ -65,7 +67,16 @@ def read_config(
         raise BadInput(f"configuration: {reword(str(error))}") from None
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def saved_table(saved: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a table of a configuration file; empty where there is none. Raises BadInput where it is no table."""
+    table = saved.get(name, {})
+    if not isinstance(table, dict):
+        raise BadInput(f"configuration: {name} must be a table, [{name}]")
+    return table
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a configuration file holds. Raises BadInput."""
     import tomllib
 
     with open_for_reading(path) as stream:

@@ -30,9 +30,10 @@ from lockedroom.loops.receipts import USAGE_JSON, ReceiptFile
 from lockedroom.loops.resuming import take_over
 from lockedroom.loops.streaming import open_receipts, stream_records
 from lockedroom.policy.recorded import RecordedPolicy
-from lockedroom.protocols import BatchScorer
+from lockedroom.protocols import BatchScorer, TokenPolicy
 from lockedroom.records import Example, Record, Sampling
-from lockedroom.results.exact import EXACT_JSON, EXACT_JSONL, Exact, ExactExample, sampled_beside, sum_up
+from lockedroom.results.exact import EXACT_JSON, EXACT_JSONL, Exact, ExactExample, render_exact, sampled_beside, sum_up
+from lockedroom.results.notebook import as_html
 from lockedroom.results.rendering import render_summary
 from lockedroom.results.run_folder import EXAMPLES, PIECES, SUMMARY_JSON, SUMMARY_MD, RunFolder, indented_json
 from lockedroom.results.summary import Summary, summarise
@@ -58,6 +59,12 @@ class Evaluated(msgspec.Struct, frozen=True):
     manifest: manifests.Manifest
     summary: Summary
     exact: Exact | None = None
+
+    def _repr_html_(self) -> str:
+        """The summary, as a notebook shows it."""
+        return as_html(
+            render_summary(self.summary, self.manifest) + ("" if self.exact is None else render_exact(self.exact))
+        )
 
 
 Progress = Callable[[int], None]
@@ -130,7 +137,9 @@ def _records(
     old = run.old_records()
     position = 0
     longest = max(1, LONGEST_CHUNK // len(draws))
-    chunk = min(FIRST_CHUNK, longest) if opened.costly else longest
+    # A model reads `batch` sequences at a time, and pads to them: fewer cost as much.
+    least = min(longest, -(-config.backend.batch // len(draws))) if isinstance(opened.policy, TokenPolicy) else 1
+    chunk = min(max(least, FIRST_CHUNK), longest) if opened.costly else longest
     for batch in _examples(config, opened, run):
         start = 0
         while start < len(batch):
@@ -142,7 +151,7 @@ def _records(
                 began = time.monotonic()
                 records = attempt(opened.policy, opened.scorer, part, draws, config.sampling)
                 if opened.costly:
-                    chunk = _next_chunk(chunk, time.monotonic() - began, longest)
+                    chunk = _next_chunk(chunk, time.monotonic() - began, least, longest)
             yield records
             start += len(part)
             position += len(records)
@@ -226,8 +235,8 @@ def _validate_first(config: EvaluateConfig, opened: Opened) -> None:
     _refuse_short(config, count)
 
 
-def _next_chunk(chunk: int, seconds: float, longest: int) -> int:
-    return max(1, min(chunk * 2, longest, int(chunk * CHUNK_SECONDS / max(seconds, 1e-6))))
+def _next_chunk(chunk: int, seconds: float, least: int, longest: int) -> int:
+    return max(least, min(chunk * 2, longest, int(chunk * CHUNK_SECONDS / max(seconds, 1e-6))))
 
 
 def _refuse_changed(config: EvaluateConfig, opened: Opened) -> None:

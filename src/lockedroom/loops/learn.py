@@ -31,6 +31,7 @@ from lockedroom.results.learning import Evaluation, StepMetrics
 from lockedroom.results.learning_folder import LearningFolder
 from lockedroom.results.learning_rendering import render_learning
 from lockedroom.results.learning_summary import LEARNING_JSON, LEARNING_MD, LearningSummary, Plan, sum_up_learning
+from lockedroom.results.notebook import as_html
 from lockedroom.results.run_folder import EXAMPLES, indented_json
 from lockedroom.safeguards import manifest as manifests
 from lockedroom.safeguards.environment import read_git_state, read_hardware
@@ -43,6 +44,10 @@ class Learned(msgspec.Struct, frozen=True):
     path: Path
     manifest: manifests.Manifest
     summary: LearningSummary
+
+    def _repr_html_(self) -> str:
+        """What learning amounts to, as a notebook shows it."""
+        return as_html(render_learning(self.summary))
 
 
 # Called after every step and every evaluation, and with a sentence when something else begins.

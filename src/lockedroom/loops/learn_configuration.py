@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from lockedroom.errors import BadInput
-from lockedroom.jsonl import open_for_reading, reword
+from lockedroom.jsonl import reword
 from lockedroom.learning.estimator import PRESETS
+from lockedroom.loops.configuration import read_toml, saved_table
 from lockedroom.loops.learn_opening import MAX_TOKENS, PRESET, LearnConfig
 from lockedroom.results.run_folder import CONFIG
 
@@ -32,13 +33,14 @@ def read_learn_config(
     if resumed is not None:
         if not (resumed / CONFIG).is_file():
             raise BadInput(f"{resumed}: nothing to resume here; run without --resume")
-        saved = _read_toml(resumed / CONFIG)
+        saved = read_toml(resumed / CONFIG)
     if file is not None:
-        saved |= _read_toml(file)
+        saved |= read_toml(file)
     merged = {**saved, **flags}
-    merged["learner"] = {**_table(saved, "learner"), **learner}
-    merged["sampling"] = {"max_tokens": MAX_TOKENS, **_table(saved, "sampling"), **sampling}
-    overrides = {**_table(saved, "estimator"), **estimator}
+    merged["learner"] = {**saved_table(saved, "learner"), **learner}
+    merged["backend"] = {**saved_table(saved, "backend"), **flags.get("backend", {})}
+    merged["sampling"] = {"max_tokens": MAX_TOKENS, **saved_table(saved, "sampling"), **sampling}
+    overrides = {**saved_table(saved, "estimator"), **estimator}
     merged["estimator"] = _with_kl(overrides, str(merged.get("preset", PRESET)))
     if "dataset" not in merged:
         raise BadInput("--dataset is missing: name the file of examples to learn from")
@@ -56,20 +58,3 @@ def _with_kl(overrides: dict[str, Any], preset: str) -> dict[str, Any]:
         return {**overrides, "kl": "none"}
     has_one = preset in PRESETS and PRESETS[preset].kl != "none"
     return overrides if has_one else {**overrides, "kl": "k1-in-reward"}
-
-
-def _table(saved: Mapping[str, Any], name: str) -> dict[str, Any]:
-    table = saved.get(name, {})
-    if not isinstance(table, dict):
-        raise BadInput(f"configuration: {name} must be a table, [{name}]")
-    return table
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    import tomllib
-
-    with open_for_reading(path) as stream:
-        try:
-            return tomllib.loads(stream.read().decode("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BadInput(f"{path}: not TOML: {error}") from None

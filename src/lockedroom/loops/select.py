@@ -39,6 +39,7 @@ from lockedroom.loops.select_opening import (
 from lockedroom.loops.select_parcels import judge_draws, judged_on
 from lockedroom.records import Example, Record
 from lockedroom.results.exact import EXACT_JSONL
+from lockedroom.results.notebook import as_html
 from lockedroom.results.picking import make_pool, pick
 from lockedroom.results.rendering import render_summary
 from lockedroom.results.run_folder import (
@@ -80,6 +81,10 @@ class Selected(msgspec.Struct, frozen=True):
     summary: Summary
     selection: Selection
     source: manifests.Manifest
+
+    def _repr_html_(self) -> str:
+        """What the selection bought, as a notebook shows it."""
+        return as_html(render_selection(self.selection))
 
 
 def select(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lockedroom.loops.demo import BASE, GAP, LEARNED, TRAINING, Act, Told
-from lockedroom.report.blocks import Fact, Link, Page, Rows, Section, Table
+from lockedroom.report.blocks import Chart, Link, Page, Rows, Section, Table
 from lockedroom.report.document import make_page
 from lockedroom.report.learning_sections import learning_facts, learning_sections, read_learning
 from lockedroom.report.microscope_sections import goodhart_sections
@@ -18,45 +18,44 @@ MAIN, COMPARISON = "report.html", "comparison.html"
 
 
 def write_demo_pages(out: Path, told: Sequence[tuple[Act, Told]]) -> Path:
-    """Write a page for every run beside it, one for the comparison, and the main page; return the main page."""
-    pages = []
+    """Write a page for every run, one for the comparison, and the main page, all beside the runs; return the main page."""
     for run in (run for _, one in told for run in one.runs):
         write_page(make_page([out / run], CompareOptions()), out / f"{run}.html")
-        pages.append((run, f"{run}.html"))
     if any(LEARNED in one.runs for _, one in told):
         write_page(make_page([out / BASE, out / LEARNED], CompareOptions(show=20)), out / COMPARISON)
-        pages.append((f"{BASE} against {LEARNED}", COMPARISON))
-    write_page(_main_page(out, told, pages), out / MAIN)
+    write_page(_main_page(out, told), out / MAIN)
     return out / MAIN
 
 
-def _main_page(out: Path, told: Sequence[tuple[Act, Told]], pages: Sequence[tuple[str, str]]) -> Page:
-    story = [
-        Section(
-            title=f"{number}. {act.title}",
-            text=[act.about, *(finding.replace("**", "") for finding in one.findings)],
-            quotes=[visible(line, 2000) for quote in one.quotes for line in quote.split("\n")],
-        )
-        for number, (act, one) in enumerate(told, 1)
-    ]
-    rows: Rows = [[Link(name, href)] for name, href in pages]
-    links = Section(
-        title="A page for every run",
-        text=["Each was verified when its page was made: every hash checked, every number derived again."],
-        tables=[Table(header=["page"], rows=rows)],
-    )
-    runs = {run for _, one in told for run in one.runs}
-    facts: list[Fact] = []
-    charts: list[Section] = []
-    if TRAINING in runs:
-        facts = learning_facts(read_learning(out / TRAINING))
-        charts += learning_sections(out / TRAINING)[1:3]
-    if GAP in runs:
-        charts += goodhart_sections(out / GAP)
+def _main_page(out: Path, told: Sequence[tuple[Act, Told]]) -> Page:
     return Page(
         title="The demo, act by act",
-        verdict="Everything below happened on this machine, offline; every number follows from a run folder beside this page.",
-        facts=facts,
-        sections=[links, *story, *charts],
+        verdict="All of it happened on this machine, offline. Every run was verified when its page was made.",
+        facts=learning_facts(read_learning(out / TRAINING)) if any(TRAINING in one.runs for _, one in told) else [],
+        sections=[_act(out, number, act, one) for number, (act, one) in enumerate(told, 1)],
         command="lockedroom demo",
     )
+
+
+def _act(out: Path, number: int, act: Act, told: Told) -> Section:
+    rows: Rows = [[Link(run, f"{run}.html")] for run in told.runs]
+    if LEARNED in told.runs:
+        rows.append([Link(f"{BASE} against {LEARNED}, the certificate", COMPARISON)])
+    return Section(
+        title=f"{number}. {act.title}",
+        text=[act.about, *(finding.replace("**", "") for finding in told.findings)],
+        quotes=["\n".join(visible(line, 2000) for line in quote.split("\n")) for quote in told.quotes],
+        charts=[chart for run in told.runs for chart in _charts(out, run)],
+        tables=[Table(header=["its pages"], rows=rows)] if rows else [],
+    )
+
+
+def _charts(out: Path, run: str) -> list[Chart]:
+    """The charts of a run that the story is about."""
+    if run == TRAINING:
+        _, course, curve, *_ = learning_sections(out / run)
+        return [*course.charts[:2], *curve.charts]
+    if run == GAP:
+        _, *arms = goodhart_sections(out / run)
+        return [chart for arm in arms for chart in arm.charts]
+    return []

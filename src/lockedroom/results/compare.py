@@ -20,6 +20,7 @@ from lockedroom.results.columns import Columns, read_columns
 from lockedroom.results.inspection import read_summary
 from lockedroom.results.knobs import Turned, check_knobs, find_turned
 from lockedroom.results.migration import DiscordantIds, Migration, find_discordant, find_migration
+from lockedroom.results.notebook import as_html
 from lockedroom.results.paired_numbers import (
     FailureBounds,
     PairedNumbers,
@@ -95,6 +96,12 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
     examples: int
     a: RunFacts
     against: list[Against]
+
+    def _repr_html_(self) -> str:
+        """The certificate, as a notebook shows it."""
+        from lockedroom.results.compare_rendering import render_certificate  # which needs this module
+
+        return as_html(render_certificate(self))
 
 
 class _Run(msgspec.Struct, frozen=True):
