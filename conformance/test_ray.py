@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
 import signal
@@ -26,7 +27,7 @@ from lockedroom.cli.main import main
 from lockedroom.loops.select_opening import SelectConfig
 
 EXAMPLES = 3000
-SAME = ("records.jsonl", "examples.jsonl", "summary.json", "config.toml")
+SAME = ("records.jsonl", "examples.jsonl", "summary.json")
 # A person's scorer that is slow enough to be killed in the middle of a run.
 SLOW = """
 import time
@@ -80,7 +81,9 @@ def _workers() -> list[int]:
     ours = {os.getpid()}
     while more := {int(pid) for pid, parent, _ in rows if int(parent) in ours} - ours:
         ours |= more
-    return [int(pid) for pid, _, words in rows if int(pid) in ours and words.startswith("ray::") and "_BenchActor" in words]
+    return [
+        int(pid) for pid, _, words in rows if int(pid) in ours and words.startswith("ray::") and "_BenchActor" in words
+    ]
 
 
 @pytest.mark.parametrize(
@@ -183,10 +186,24 @@ def test_a_killed_run_goes_on_from_what_was_written(files: Path, tmp_path: Path)
     assert timing["attempts"] <= 2 * EXAMPLES - written.count(b"\n") + 1
 
 
-@pytest.mark.parametrize("name", ["spark", "ray:", "ray:nowhere", "ray:127.0.0.1:1", "ray:ray://127.0.0.1:10001", "ray:a:b"])
+@pytest.fixture
+def web_server() -> Iterator[str]:
+    """The address of something that is no Ray cluster."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["spark", "ray:", "ray:nowhere", "ray:127.0.0.1:1", "ray:127.0.0.1:99999", "ray:ray://127.0.0.1:10001", "ray:a:b",
+     "ray:WEB"],
+)  # fmt: skip
 def test_an_engine_that_cannot_be_reached_is_one_message(
-    name: str, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str, files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], web_server: str
 ) -> None:
+    name = name.replace("WEB", web_server)
     code = main(["evaluate", "--on", name, "--dataset", str(files / "d.jsonl"), "--policy", "scripted:x",
                  "--out", str(tmp_path / "run")])  # fmt: skip
 

@@ -15,6 +15,8 @@ import os
 import pickle
 import platform
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,6 +29,7 @@ from lockedroom.loops.engine import Bench, Engine, Feed
 RAY = "ray"
 HOW = "write --on ray (a cluster of this machine alone) or --on ray:HOST:PORT (the address that `ray start --head` prints)"
 CONNECT_SECONDS = 5.0
+HEALTH_SECONDS = 20.0  # most of which is the import of ray on a busy machine
 VERSIONS = {"lockedroom": __version__, "msgspec": msgspec.__version__, "python": platform.python_version()}
 
 
@@ -70,10 +73,7 @@ def _connect(address: str) -> None:
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdigit():
         raise BadInput(f"--on ray:{address}: not an address; {HOW}")
-    try:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
-    except (OSError, OverflowError, UnicodeError) as error:
-        raise BadInput(f"--on ray:{address}: nothing answers there ({error}); {HOW}") from None
+    _probe(address, host, int(port))
     try:
         ray.init(address=address, **settings)
     except (ConnectionError, RuntimeError, ValueError, AssertionError) as error:
@@ -82,6 +82,21 @@ def _connect(address: str) -> None:
             f"--on ray:{address}: cannot join a Ray cluster there ({first}); run this on a machine of the cluster "
             "(`ray start --address=HOST:PORT` makes it one), with the same versions of Python and ray"
         ) from None
+
+
+def _probe(address: str, host: str, port: int) -> None:
+    """Find out whether a cluster answers there; `ray.init` itself asks for minutes, and ends the process in some cases."""
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise BadInput(f"--on ray:{address}: nothing answers there ({error}); {HOW}") from None
+    command = [sys.executable, "-m", "ray.scripts.scripts", "health-check", "--address", address]
+    try:
+        healthy = subprocess.run(command, capture_output=True, timeout=HEALTH_SECONDS, check=False).returncode == 0
+    except subprocess.TimeoutExpired:
+        healthy = False
+    if not healthy:
+        raise BadInput(f"--on ray:{address}: what answers there is no Ray cluster of this version of ray; {HOW}")
 
 
 class RayEngine:

@@ -108,7 +108,7 @@ def _mine(args: argparse.Namespace) -> int:
     out = Path(args.out) if args.out else default_out(f"from-{Path(args.run_folder).name}")
     done = mine_run(Path(args.run_folder), out, confidence=args.confidence, command=sys.argv)
     if args.json:
-        from lockedroom.cli.compare import print_json
+        from lockedroom.cli.json_output import print_json
 
         print_json(
             {"audit": str(done.path), "run": done.run, "scorer": done.scorer, "mined": done.mined, "finds": done.finds}
@@ -132,7 +132,7 @@ def _replay(args: argparse.Namespace) -> int:
         raise BadInput(f"{args.replay}: no finding {visible(unknown[0], 60)!r}; it holds {held}")
     replayed = replay_findings(manifest, report, chosen)
     if args.json:
-        from lockedroom.cli.compare import print_json
+        from lockedroom.cli.json_output import print_json
 
         print_json({"audit": args.replay, "replayed": replayed})
     else:
@@ -148,7 +148,7 @@ def _kill_matrix(args: argparse.Namespace) -> int:
 
     matrix = make_matrix([Path(name) for name in args.golden], whole=args.json)
     if args.json:
-        from lockedroom.cli.compare import print_json
+        from lockedroom.cli.json_output import print_json
 
         print_json(matrix)
     else:
@@ -161,7 +161,7 @@ def print_audited(done: Audited, args: argparse.Namespace) -> int:
 
     code = EXIT_CODES[done.report.verdict]
     if args.json:
-        from lockedroom.cli.compare import print_json
+        from lockedroom.cli.json_output import print_json
         from lockedroom.loops.audit import as_json
 
         print_json({**as_json(done), "exit_code": code})

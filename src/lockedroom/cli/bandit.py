@@ -89,7 +89,7 @@ def _print(looked: Looked, args: argparse.Namespace) -> None:
     from lockedroom.results.bandit_rendering import render_bandit, render_slowly
 
     if args.json:
-        from lockedroom.cli.compare import print_json
+        from lockedroom.cli.json_output import print_json
 
         shown = {"run": None if looked.path is None else str(looked.path), "result": looked.result}
         print_json({**shown, "steps": looked.steps, "draws": looked.draws} if args.slow is not None else shown)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lockedroom.cli.json_output import print_json
+
 if TYPE_CHECKING:
     from lockedroom.results.compare import CompareOptions
 
@@ -89,18 +91,6 @@ def _rescored(args: argparse.Namespace, paths: Sequence[Path], options: CompareO
         print(render_certificate(certificate))
         print("\n".join(render_split(split, options.metric) for split in splits), end="")
     return 0 if satisfied(certificate, args.require) else 1
-
-
-def print_json(value: object) -> None:
-    """Print as indented ASCII: whatever a policy wrote, a terminal obeys nothing of it."""
-    import json
-
-    import msgspec
-
-    from lockedroom.visible import ascii_json
-
-    # The standard library writes a lone surrogate as its escape, which msgspec refuses.
-    print(ascii_json(json.dumps(msgspec.to_builtins(value), indent=2).encode()))
 
 
 def _check(args: argparse.Namespace) -> None:

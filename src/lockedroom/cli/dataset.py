@@ -43,7 +43,7 @@ def run_make_arithmetic(args: argparse.Namespace) -> int:
         non_negative=args.non_negative,
         metadata=args.metadata,
     )
-    _print_written(write_dataset(config, args.out), args.out)
+    _print_written(write_dataset(config, args.out), args.out, as_json=args.json)
     return 0
 
 
@@ -61,7 +61,7 @@ def run_make_reasoning_gym(args: argparse.Namespace) -> int:
         dev=args.dev,
         holdout=args.holdout,
     )
-    _print_written(write_reasoning_gym(config, accepts, args.out), args.out)
+    _print_written(write_reasoning_gym(config, accepts, args.out), args.out, as_json=args.json)
     return 0
 
 
@@ -132,6 +132,7 @@ def _add_sizes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", type=int, default=1000, metavar="N", help="examples to train on (default 1000)")
     parser.add_argument("--dev", type=int, default=200, metavar="N", help="examples to choose with (default 200)")
     parser.add_argument("--holdout", type=int, default=200, metavar="N", help="examples to seal (default 200)")
+    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
 
 
 def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -147,7 +148,19 @@ def _add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.set_defaults(run=run_check)
 
 
-def _print_written(written: Sequence[WrittenSplit], folder: Path) -> None:
+def _print_written(written: Sequence[WrittenSplit], folder: Path, *, as_json: bool) -> None:
+    if as_json:
+        from lockedroom.cli.json_output import print_json
+
+        print_json(
+            {
+                "folder": str(folder),
+                "files": [
+                    {"path": str(file.path), "examples": file.examples, "sha256": file.sha256} for file in written
+                ],
+            }
+        )
+        return
     for file in written:
         print(f"{file.path}: {_examples(file.examples)}, sha256 {file.sha256}")
     print(f"{folder / 'dataset.toml'}: how they were made")

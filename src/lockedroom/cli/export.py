@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from lockedroom.cli.json_output import print_json
 from lockedroom.cli.scorer_limits import add_scorer_limits
 
 SCORER_TARGETS = ("trl", "verl", "openrlhf", "verifiers", "inspect", "lm-eval")
@@ -38,6 +39,7 @@ def _add_scorer(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     add("--out", required=True, type=Path, metavar="FILE.py", help="the file to write (for lm-eval, a .yaml beside it)")
     add("--end-token", action="append", default=[], metavar="TEXT", help="openrlhf: the model's end token, to cut off")
     add_scorer_limits(parser)
+    add("--json", action="store_true", help="print what was written as JSON")
     parser.set_defaults(run=run_scorer)
 
 
@@ -51,6 +53,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     add("folder", type=Path, metavar="RUN", help="a finished run folder")
     add("--to", required=True, metavar="TARGET", help=", ".join(RUN_TARGETS))
     add("--out", required=True, type=Path, metavar="FILE", help="the file to write (inspect: .eval or .json)")
+    add("--json", action="store_true", help="print what was written as JSON")
     parser.set_defaults(run=run_run)
 
 
@@ -68,6 +71,10 @@ def run_scorer(args: argparse.Namespace) -> int:
         memory_mb=args.scorer_memory,
     )
     target = TARGETS[args.to]
+    if args.json:
+        print_json({"files": list(map(str, written)), "to": args.to, "could_not_judge": target.could_not_judge,
+                    "cannot_express": target.cannot_express})  # fmt: skip
+        return 0
     for path in written:
         print(path)
     print(f"what could not be judged: {target.could_not_judge}")
@@ -82,5 +89,8 @@ def run_run(args: argparse.Namespace) -> int:
     from lockedroom.adapters.export_run import export_run
 
     attempts = export_run(args.folder, args.to, args.out)
+    if args.json:
+        print_json({"file": str(args.out), "to": args.to, "attempts": attempts})
+        return 0
     print(f"{args.out}: {attempts:,} attempts of {args.folder}, for {args.to}")
     return 0

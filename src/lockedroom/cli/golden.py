@@ -57,6 +57,7 @@ def _add_add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     add("--to", required=True, metavar="FILE", help="the golden file; made when it does not exist")
     add("--kind", choices=("correct", "exploit", "contested"), help="what you decided (default: as the audit says)")
     add("--note", metavar="TEXT", help="why, for whoever reads the file next")
+    add("--json", action="store_true", help="print what was added as JSON")
     parser.set_defaults(run=run_add)
 
 
@@ -70,7 +71,7 @@ def run_check(args: argparse.Namespace) -> int:
         memory_mb=args.scorer_memory,
     )  # fmt: skip
     if args.json:
-        from lockedroom.cli.compare import print_json
+        from lockedroom.cli.json_output import print_json
 
         print_json(checked)
         return int(bool(checked.wrong))
@@ -93,6 +94,11 @@ def run_add(args: argparse.Namespace) -> int:
     added = add_goldens(
         Path(args.audit), args.ids, Path(args.to), kind=Kind(args.kind) if args.kind else None, note=args.note
     )
+    if args.json:
+        from lockedroom.cli.json_output import print_json
+
+        print_json({"golden": args.to, "added": added.added, "present": added.present})
+        return 0
     print(f"{args.to}: {len(added.added)} added, {added.present} there already")
     print(f"check it: lockedroom golden check SCORER --golden {args.to}")
     return 0

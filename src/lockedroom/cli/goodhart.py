@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
         plot_goodhart(result, args.plot)
     if args.json:
-        from lockedroom.cli.compare import print_json
+        from lockedroom.cli.json_output import print_json
 
         print_json({"run": None if args.out is None else str(args.out), "result": result})
         return 0

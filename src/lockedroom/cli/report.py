@@ -19,6 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--margin", type=float, metavar="M", help="of EQUIVALENT, when comparing")
     add("--knobs", metavar="NAMES", help="what is meant to differ, when comparing: policy, selection")
     add("--assume-equal", metavar="FIELDS", help="fields of the room that you state to be equal, when comparing")
+    add("--json", action="store_true", help="print where the page is as JSON")
     parser.set_defaults(run=run)
 
 
@@ -36,6 +37,11 @@ def run(args: argparse.Namespace) -> int:
     default = runs[0].parent / (f"{runs[0].name}.html" if len(runs) == 1 else "comparison.html")
     out = Path(args.out) if args.out else default
     write_page(page, out)
+    if args.json:
+        from lockedroom.cli.json_output import print_json
+
+        print_json({"page": str(out), "bytes": out.stat().st_size})
+        return 0
     print(f"{out}  ({out.stat().st_size / 1e6:.2f} MB, opens without a network)")
     return 0
 

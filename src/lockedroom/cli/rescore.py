@@ -27,7 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Re-score and print each new summary; exit 0."""
-    from lockedroom.cli.compare import print_json
+    from lockedroom.cli.json_output import print_json
     from lockedroom.cli.progress import progress_bar
     from lockedroom.loops.rescore import RescoreConfig, rescore_all
     from lockedroom.results.rendering import render_summary

@@ -67,7 +67,7 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 
 def run_diff(args: argparse.Namespace) -> int:
     """Print the flip matrix; exit 1 when any verdict differs."""
-    from lockedroom.cli.compare import print_json
+    from lockedroom.cli.json_output import print_json
     from lockedroom.errors import BadInput
     from lockedroom.loops.scorer_checks import diff_scorers
     from lockedroom.results.instrument import render_flips
@@ -96,7 +96,7 @@ def run_diff(args: argparse.Namespace) -> int:
 
 def run_lock(args: argparse.Namespace) -> int:
     """Write or check the lock; exit 1 on a finding."""
-    from lockedroom.cli.compare import print_json
+    from lockedroom.cli.json_output import print_json
     from lockedroom.loops.scorer_checks import lock_scorer
     from lockedroom.visible import visible
 

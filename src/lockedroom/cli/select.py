@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _search(args: argparse.Namespace, out: Path) -> int:
-    from lockedroom.cli.compare import print_json
+    from lockedroom.cli.json_output import print_json
     from lockedroom.cli.progress import progress_bar
     from lockedroom.errors import BadInput
     from lockedroom.loops.search import SearchConfig, search
@@ -175,7 +175,7 @@ def _unfinished(args: argparse.Namespace, out: Path) -> bool:
 
 
 def _draw_until_pass(args: argparse.Namespace, out: Path) -> int:
-    from lockedroom.cli.compare import print_json
+    from lockedroom.cli.json_output import print_json
     from lockedroom.cli.progress import progress_bar
     from lockedroom.errors import BadInput
     from lockedroom.loops.select_adaptive import draw_until_pass
@@ -296,7 +296,7 @@ def _rates(text: str | None) -> tuple[tuple[float, float] | None, str | None]:
 
 
 def _print(done: Selected, *, as_json: bool) -> None:
-    from lockedroom.cli.compare import print_json
+    from lockedroom.cli.json_output import print_json
     from lockedroom.results.selection_rendering import render_selection
 
     if as_json:

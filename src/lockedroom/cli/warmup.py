@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """Warm up and print where the policy is. Exit 0, or the code of the error raised."""
     import msgspec
 
-    from lockedroom.cli.compare import print_json
+    from lockedroom.cli.json_output import print_json
     from lockedroom.loops.warmup import WarmupConfig, warm_up
 
     given = {name: value for name, value in vars(args).items() if value is not None}

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lockedroom.policy.huggingface.choose import choose
 from lockedroom.policy.huggingface.forward import Prefixes, Start, extend, prefill, read_start
 from lockedroom.policy.huggingface.text import TextCodec
 from lockedroom.policy.tiny.randomness import TOKENS_PER_HASH, uniforms
-from lockedroom.policy.tiny.sample import Ask, choose, first_stop
+from lockedroom.policy.tiny.sample import Ask, first_stop
 from lockedroom.records import Completion, FinishReason, Sampling
 
 BATCHES_IN_FLIGHT = 4  # draws of one wave, in batches; as they share beginnings and end, fewer rows are computed

@@ -41,6 +41,14 @@ class Key(msgspec.Struct, frozen=True):
         return len(self.secret) >= SHORTEST_SECRET and self.secret in text
 
 
+def parse_addresses(name: str) -> tuple[Address, ...]:
+    """Read one address, or several of the same model's with commas between them. Raises BadInput."""
+    addresses = tuple(parse_address(one) for one in re.split(r",(?=https?://)", name))
+    if len(set(addresses)) < len(addresses):
+        raise BadInput(f"--policy {visible(name, 120)!r}: names a server twice; name each once")
+    return addresses
+
+
 def parse_address(name: str) -> Address:
     """Read `http://HOST:PORT/v1#MODEL`. Raises BadInput, never repeating what may be a secret."""
     url, _, model = name.partition("#")

@@ -15,7 +15,7 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -73,14 +73,19 @@ class Asked(msgspec.Struct):
 
 
 class Asker:
-    """The connections to one server, used inside one event loop.
+    """The connections to one server, or to several that are the same, used inside one event loop.
+
+    `address` is the first of them; `others` share the requests with it.
 
     Each is a client of its own: looking for a free connection in a shared pool of httpx takes time in proportion to
     their number, at every request and every answer.
     """
 
-    def __init__(self, address: Address, key: Key, backend: Backend, *, backoff_s: float) -> None:
+    def __init__(
+        self, address: Address, key: Key, backend: Backend, *, backoff_s: float, others: Sequence[Address] = ()
+    ) -> None:
         self.address, self.key = address, key
+        self._bases = (address.base, *(other.base for other in others))
         self._timeout_s, self._retries, self._backoff_s = backend.request_timeout, backend.retries, backoff_s
         self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if key.secret:
@@ -130,17 +135,26 @@ class Asker:
             raise Transient("dropped", f"the connection was dropped: {what}") from None
 
     async def ask(
-        self, path: str, body: bytes, read: Callable[[bytes], T], asked: Asked, *, retries: int | None = None
+        self,
+        path: str,
+        body: bytes,
+        read: Callable[[bytes], T],
+        asked: Asked,
+        *,
+        retries: int | None = None,
+        turn: int = 0,
     ) -> T:
         """Return what `read` makes of the answer, trying again where that may help.
 
+        Of several servers, `turn` says which is asked first; every attempt after that asks the next one.
         Raises Transient after the last attempt, Refused, or BadInput where nothing can go well from here.
         """
 
         async def attempt() -> T:
+            base = self._bases[(turn + asked.attempts) % len(self._bases)]
             asked.attempts += 1
             try:
-                reply = await self.once("POST", f"{self.address.base}{path}", body)
+                reply = await self.once("POST", f"{base}{path}", body)
                 asked.seconds = reply.seconds
                 self.judge(reply)
                 return read_or_junk(reply, read)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -65,6 +65,23 @@ async def open_with(asker: Asker, name: str, backend: Backend) -> tuple[Dialect,
         "choices_a_request": "as asked" if dialect.choices else 1,
     }
     return dialect, PolicySpec(name, "server", identity)
+
+
+def one_policy(found: Sequence[tuple[Dialect, PolicySpec]]) -> tuple[Dialect, PolicySpec]:
+    """Return what several servers are together: one policy at several addresses. Raises BadInput where they differ."""
+    (dialect, first), *others = found
+    urls = [first.identity["url"]]
+    for other, spec in others:
+        urls.append(spec.identity["url"])
+        differing = [name for name, value in first.identity.items() if name != "url" and spec.identity[name] != value]
+        if differing or other != dialect:
+            raise BadInput(
+                f"{urls[-1]}: not the same policy as at {urls[0]} (differing: {', '.join(differing) or 'dialect'}); "
+                "serve the same model with the same build and settings at every address"
+            )
+    if not others:
+        return dialect, first
+    return dialect, msgspec.structs.replace(first, identity={**first.identity, "url": urls})
 
 
 async def _find_model(asker: Asker) -> dict[str, Any] | str:

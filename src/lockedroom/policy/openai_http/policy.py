@@ -22,9 +22,9 @@ import msgspec
 
 from lockedroom.errors import BadInput
 from lockedroom.policy.backend import Backend
-from lockedroom.policy.openai_http.address import Address, Key, check_backend, parse_address, read_key
+from lockedroom.policy.openai_http.address import Address, Key, check_backend, parse_addresses, read_key
 from lockedroom.policy.openai_http.asking import Asked, Asker, Refused, Transient
-from lockedroom.policy.openai_http.opening import open_with
+from lockedroom.policy.openai_http.opening import one_policy, open_with
 from lockedroom.policy.openai_http.wire import (
     Answer,
     Dialect,
@@ -46,32 +46,33 @@ Drawn = Completion | Failure
 
 
 class Server(msgspec.Struct, frozen=True):
-    """Everything that is needed to ask a server."""
+    """Everything that is needed to ask a server, or several that serve the same model in the same way."""
 
-    address: Address
+    addresses: tuple[Address, ...]
     key: Key
     backend: Backend
     backoff_s: float
 
     def asker(self) -> Asker:
-        return Asker(self.address, self.key, self.backend, backoff_s=self.backoff_s)
+        first, *others = self.addresses
+        return Asker(first, self.key, self.backend, backoff_s=self.backoff_s, others=others)
 
 
 def open_policy(name: str, backend: Backend, *, backoff_s: float) -> ServerPolicy:
     """See `lockedroom.policy.openai_http.open_server`."""
     check_backend(backend)
-    server = Server(parse_address(name), read_key(backend.api_key_env), backend, backoff_s)
+    server = Server(parse_addresses(name), read_key(backend.api_key_env), backend, backoff_s)
 
-    async def opened() -> tuple[Dialect, PolicySpec]:
-        asker = server.asker()
+    async def opened(address: Address) -> tuple[Dialect, PolicySpec]:
+        asker = msgspec.structs.replace(server, addresses=(address,)).asker()
         try:
             return await open_with(asker, name, backend)
         finally:
             await asker.close()
 
     with _running_loop() as loop:
-        dialect, spec = asyncio.run_coroutine_threadsafe(opened(), loop).result()
-    return ServerPolicy(server, dialect, spec)
+        found = [asyncio.run_coroutine_threadsafe(opened(address), loop).result() for address in server.addresses]
+    return ServerPolicy(server, *one_policy(found))
 
 
 class ServerPolicy(StreamingPolicy):
@@ -248,7 +249,7 @@ class _Work:
             if self._fatal is not None:
                 raise self._fatal
             try:
-                answer, choices = await asker.ask(dialect.path, body, read, asked)
+                answer, choices = await asker.ask(dialect.path, body, read, asked, turn=example)
             except (Transient, Refused) as error:
                 self._keep(Receipt(example, prompt.id), asked)
                 if isinstance(error, Refused) and len(draws) > 1:
