@@ -191,7 +191,7 @@ def test_the_hash_seed_and_the_locale_change_nothing(inputs: Path) -> None:
     ("more", "message"),
     [
         ({"dataset": "absent.jsonl"}, "absent.jsonl: no such file"),
-        ({"dataset": "."}, "format is told by the suffix"),
+        ({"dataset": "."}, "this is a folder, but not one that datasets.save_to_disk wrote"),
         ({"dataset": "folder.jsonl"}, "this is a folder"),
         ({"dataset": "empty.jsonl"}, "holds no examples"),
         ({"dataset": "broken.jsonl"}, "broken.jsonl:2: "),

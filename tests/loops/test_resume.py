@@ -398,7 +398,9 @@ def test_two_processes_do_not_write_one_folder(case: _Case) -> None:
     out = case.folder / "shared"
     first = case.start(out)
     _wait_for(out, first)
+    first.send_signal(signal.SIGSTOP)  # or it may have finished before the second has begun
     second = case.run(out, "--resume")
+    first.send_signal(signal.SIGCONT)
     _finish(first)
     assert (first.returncode, second.returncode) == (0, 2)
     assert b"another process is writing this run" in second.stderr

@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from small_models import save_small
 
 from lockedroom.dataset.load import read_examples
 from lockedroom.errors import BadInput
@@ -19,8 +18,7 @@ from lockedroom.loops.learn import learn
 from lockedroom.loops.learn_opening import LearnConfig
 from lockedroom.loops.learner import LearnerSettings
 from lockedroom.loops.warmup import WarmupConfig, warm_up
-from lockedroom.loops.xray import Wanted, spell, xray_run
-from lockedroom.policy.backend import Backend
+from lockedroom.loops.xray import Wanted, xray_run
 from lockedroom.policy.tiny import DATA_FOLDER, load_tiny
 from lockedroom.records import Completion, Details, Outcome, Record, Sampling, Score
 from lockedroom.results.learning import STEPS, StepMetrics
@@ -246,46 +244,6 @@ def test_a_config_that_was_cut_short_is_one_message(sampled: Path, learned: Path
         (copy / "config.toml").write_text('dataset = "tr')
         with pytest.raises(BadInput, match=said):
             xray_run(copy, Wanted())
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_small("qwen2", tmp_path_factory.mktemp("models") / "qwen2")
-
-
-def test_a_hugging_face_run_shows_bytes_special_tokens_and_an_adapter_its_base(
-    data: Path, small: Path, tmp_path: Path
-) -> None:
-    warmed = warm_up(
-        WarmupConfig(
-            dataset=str(data / "train.jsonl"), policy=f"hf:{small}", steps=2, batch=4, backend=Backend(lora=2)
-        ),
-        tmp_path / "warm",
-    )
-    run = _evaluate(data, tmp_path / "run", policy=warmed.policy, limit=2, draws=4, sampling=Sampling(max_tokens=12))
-    xrays = xray_run(run, Wanted(show=8))
-    for one, record in zip(xrays, _records(run), strict=True):
-        drawn = record.completion
-        assert drawn is not None
-        assert "".join(row.piece for row in one.tokens) == drawn.text
-        assert [row.logprob for row in one.tokens] == pytest.approx(drawn.token_policy_logprobs, abs=5e-5)
-        assert one.reference == f"hf:{small}"
-        assert one.prompt[0].mark == "start"  # <|im_start|>
-        assert {"end", "special"} <= {token.mark for token in one.prompt}
-        assert all(ord(sign) >= 32 for line in render_xray(one).split("\n") for sign in line)
-    assert any(row.mark == "part of a character" for one in xrays for row in one.tokens)
-    with pytest.raises(BadInput, match="another tokenizer"):
-        xray_run(run, Wanted(), reference="tiny")
-
-
-def test_pieces_join_to_the_text_whatever_the_tokens_are(small: Path) -> None:
-    from lockedroom.policy.huggingface import load_huggingface
-
-    policy = load_huggingface(str(small), Backend(), threads=1)
-    ids = (*policy.encode("né €🙂 x"), policy.end_id, 200, 3, 201)
-    pieces = spell(policy, ids)
-    assert "".join(piece for piece, _, _ in pieces) == policy.decode(ids)
-    assert [start for _, start, _ in pieces][1:] == [end for _, _, end in pieces][:-1]
 
 
 HOSTILE = "# head\n**bold** | \x1b[31m\u202e\n| a | b |\nFinal: **9"
