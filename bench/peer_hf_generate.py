@@ -6,7 +6,7 @@ The same model object, prompts, number of completions and token limit; temperatu
 that can be drawn, so that both draw as many tokens. Neither runs more than BATCH rows at once. The model is a Llama
 shape of width 256 with 6 layers and random weights, with the vocabulary of SmolLM2 (49,152), whose tokenizer it
 has; `recipes/real.py fetch` brings it. `complete` also renders and encodes the prompts, hashes the random numbers and returns texts
-and log-probabilities; `generate` is given ids and returns ids and its logits, without which no log-probability is known.
+and log-probabilities; `generate` is given ids and returns ids alone (with `output_logits` it is slower).
 Prints JSON: tokens and CPU seconds of each round.
 """
 
@@ -71,7 +71,7 @@ def measure(policy: HuggingFacePolicy, prompts: list[Prompt], draws: int, rounds
     ids = [policy.prompt_ids(prompt.prompt) for prompt in prompts]
     settings: Any = transformers.GenerationConfig(  # type: ignore[no-untyped-call]  # its stubs are partial
         do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=MAX_TOKENS, num_return_sequences=draws,
-        pad_token_id=0, output_logits=True, return_dict_in_generate=True,
+        pad_token_id=0,
     )  # fmt: skip
     policy.model.generation_config.eos_token_id = None  # what the settings leave out is filled in from here
 
@@ -89,7 +89,7 @@ def measure(policy: HuggingFacePolicy, prompts: list[Prompt], draws: int, rounds
             padded_PT = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows])  # on the left
             mask_PT = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
             found = policy.model.generate(padded_PT, attention_mask=mask_PT, generation_config=settings)
-            tokens += found.sequences[:, width:].numel()
+            tokens += found[:, width:].numel()
         return tokens
 
     results = interleave({"ours": ours, "generate": theirs}, rounds)

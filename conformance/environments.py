@@ -36,7 +36,7 @@ ENVIRONMENTS: dict[str, list[list[str]]] = {
     # Its dependency flash-attn has no wheel for machines without CUDA, so only what the reward path imports is installed.
     "openrlhf": [["torch"], ["--no-deps", "openrlhf>=0.11,<0.12"], ["aiohttp"]],
     "tracking": [["mlflow>=3", "trackio"]],
-    "ray": [["ray[data]>=2.40"]],
+    "ray": [["ray[data]>=2.60"]],
     "data": [["reasoning-gym>=0.1.25,<0.2", "datasets"]],
 }
 ALWAYS = ["pytest>=8.2", "--editable", f"{ROOT}[parquet]"]

@@ -1,27 +1,33 @@
-"""Regenerates what docs hold of the program itself: every `--help` text, and the picture of a real run.
+"""Regenerates what docs hold of the program itself: every `--help` text, the formats, and the picture of a real run.
 
-Run it as `make docs`; a test fails when the committed pages differ from what this writes.
+Run it as `make docs`; a test fails when the committed pages differ from what this writes. `python docs/generate.py demo` plays
+the demo and makes its recording and the screenshots of its report anew (a minute; needs Chromium).
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
 import re
+import runpy
+import shutil
 import sys
 import tempfile
-from contextlib import redirect_stdout
+import time
+from contextlib import chdir, redirect_stdout
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
 PICTURE = DOCS / "images" / "loop-a.svg"
 PICTURE_COLUMNS = 132
+RECORDING = DOCS / "images" / "demo.svg"
+RECORDING_COLUMNS, RECORDING_SECONDS = 130, 60.0
+SCREENSHOTS = {"light": DOCS / "images" / "report.png", "dark": DOCS / "images" / "report-dark.png"}
 
 
 def help_page() -> str:
     """Return docs/cli.md: the help of the program and of each command, at a fixed width."""
-    import os
-
     from lockedroom.cli.main import build_parser
 
     os.environ["COLUMNS"] = "110"
@@ -91,10 +97,81 @@ def _session() -> list[tuple[str, str]]:
         return session
 
 
+class _Timed(io.StringIO):
+    """Text written, and for each line when it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began, self.times = time.monotonic(), []
+
+    def write(self, text: str) -> int:
+        self.times += [time.monotonic() - self.began] * text.count("\n")
+        return super().write(text)
+
+
+def record_demo(folder: Path) -> str:
+    """Play the demo in `folder`, and return an SVG in which every line appears when it appeared (at most a minute)."""
+    from rich.console import Console
+
+    from lockedroom.cli.main import main as lockedroom
+    from lockedroom.cli.terminal import _styled
+
+    printed = _Timed()
+    with chdir(folder), redirect_stdout(printed):
+        lockedroom(["demo", "--out", "runs/demo"])
+    console = Console(record=True, width=RECORDING_COLUMNS, file=io.StringIO(), force_terminal=True, highlight=False)
+    shrink = min(1.0, RECORDING_SECONDS / printed.times[-1])
+    starts = [0.0]
+    console.print("[bold green]$ make demo[/]")
+    for line, at in zip(printed.getvalue().splitlines(), printed.times, strict=True):
+        text = _styled(line)
+        console.print(text)
+        starts += [at * shrink] * max(1, len(text.wrap(console, RECORDING_COLUMNS)))
+    svg = console.export_svg(title="lockedroom demo", unique_id="demo")
+    return _animated(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), starts)
+
+
+def _animated(svg: str, starts: list[float]) -> str:
+    """Let each line of a terminal's picture appear at its time; whoever cannot or will not animate sees all of it."""
+
+    def appear(found: re.Match[str]) -> str:
+        return f'style="animation-delay:{starts[int(found[1])]:.1f}s" {found[0]}'
+
+    rule = "@media (prefers-reduced-motion: no-preference) { text[style] { animation: line .1s backwards; } }"
+    svg = svg.replace("<style>", "<style>\n    @keyframes line { from { opacity: 0; } }\n    " + rule, 1)
+    return re.sub(r'clip-path="url\(#demo-line-(\d+)\)"', appear, svg)
+
+
+def photograph(page: Path) -> None:
+    """Write the screenshots of a report, light and dark."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        for scheme, path in SCREENSHOTS.items():
+            view = browser.new_page(viewport={"width": 1100, "height": 1300}, color_scheme=scheme)
+            view.goto(page.as_uri())
+            view.wait_for_timeout(1000)  # the charts are drawn with an animation
+            view.screenshot(path=path)
+        browser.close()
+
+
 def main() -> int:
+    if sys.argv[1:] == ["demo"]:
+        with tempfile.TemporaryDirectory() as folder:
+            RECORDING.write_text(record_demo(Path(folder)), "utf-8")
+            photograph(Path(folder) / "runs" / "demo" / "training.html")
+        return 0
     (DOCS / "cli.md").write_text(help_page(), "utf-8")
+    (DOCS / "formats.md").write_text(formats_page(), "utf-8")
     PICTURE.write_text(picture(), "utf-8")
     return 0
+
+
+def formats_page() -> str:
+    """Return docs/formats.md, which formats.py makes."""
+    page: str = runpy.run_path(str(DOCS / "formats.py"))["formats_page"]()
+    return page
 
 
 if __name__ == "__main__":

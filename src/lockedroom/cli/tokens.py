@@ -108,7 +108,7 @@ def _run_records(args: argparse.Namespace) -> int:
         policy=args.policy,
         reference=args.reference,
         threads=args.threads,
-        backend=backend_of(args) if backend_config(args) else None,
+        backend=backend_config(args).get("backend"),
     )
     print(ascii_json(indented_json(xrays)) if args.json else render_xrays(xrays), end="" if args.json else "\n")
     return 0

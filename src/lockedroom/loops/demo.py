@@ -112,11 +112,9 @@ def _tell_recorded(stage: Stage) -> Told:
         model, prompt = name.split(".")[:2]
         formed, right = _split(done.summary)
         findings.append(
-            f"{model}, {prompt}: pass rate {_rate(done.summary)}; form right {formed}, of those right {right}"
+            f"{model}, {prompt}: pass rate {_rate(done.summary)}; form {formed} right, then the sum {right}"
         )
-    findings.append(
-        "form and arithmetic are two failures: the zero-shot model may know the sum, its lines do not say so"
-    )
+    findings.append("a rate alone does not say which: the form is lost, or the sum is wrong")
     return Told(findings=tuple(findings), runs=RECORDED)
 
 
@@ -150,7 +148,7 @@ def _tell_evaluate(stage: Stage) -> Told:
     done = _measure(stage, "tiny", BASE)
     formed, right = _split(done)
     shares = {code.code: code.share for code in done.codes}
-    findings = [f"tiny, {DRAWS} draws each: pass rate {_rate(done)}; form right {formed}, of those right {right}"]
+    findings = [f"tiny, {DRAWS} draws each: pass rate {_rate(done)}; form {formed} right, then the sum {right}"]
     for example, record in find_records(stage.out / BASE, Wanted(), 1)[:CODES_SHOWN]:
         text = visible(record.completion.text, LONGEST_SHOWN) if record.completion is not None else ""
         findings.append(
@@ -321,7 +319,7 @@ def _split(summary: Summary) -> tuple[str, str]:
     """The share of well-formed completions, and of right ones among them."""
     formed = sum(code.count for code in summary.codes if code.outcome is not Outcome.MALFORMED)
     right = sum(code.count for code in summary.codes if code.outcome is Outcome.CORRECT)
-    return f"{formed / summary.scored:.1%}", f"{right / formed:.1%}" if formed else "none to be right"
+    return f"{formed / summary.scored:.1%}", f"{right / formed:.1%}" if formed else "unknown"
 
 
 def _change(change: Change) -> str:

@@ -68,19 +68,15 @@ def judge_on_policy(
     token sequences cannot be listed, for a holdout, and for sizes that say nothing.
     """
     began = time.process_time()
-    if not isinstance(policy, TinyPolicy):
-        raise BadInput(
-            f"--policy {policy.spec.name}: its paid token sequences are too many to list with gradients; use an embedded "
-            "model: tiny, tiny-weak, tiny-hedge, or a run or file of that kind"
-        )
+    network = _listable(policy)
     rows, beside = _prepared(asked), _beside(asked, group)
     _check(group, seed, [estimator for _, estimator, _ in (*rows, *beside)])
     chosen = _examples(dataset, scorer, examples)
     sampling = Sampling(max_tokens=MAX_TOKENS, seed=seed)
-    exact = exact_gradient(policy, require_exact(policy, scorer)[1], chosen, sampling)
+    exact = exact_gradient(network, require_exact(policy, scorer)[1], chosen, sampling)
     _refuse_unseen(float(exact.pass_X.mean()), examples * group * batches)
     findings = _sampled(
-        policy, scorer, chosen, [estimator for _, estimator, _ in (*rows, *beside)], exact.gradient_D,
+        network, scorer, chosen, [estimator for _, estimator, _ in (*rows, *beside)], exact.gradient_D,
         sampling=sampling, group=group, batches=batches, progress=progress or (lambda _: None),
     )  # fmt: skip
     plain = findings[len(rows)]  # REINFORCE leads the rows beside
@@ -103,6 +99,15 @@ def judge_on_policy(
         builtin=judged[len(rows) :],
         cpu_seconds=time.process_time() - began,
     )
+
+
+def _listable(policy: TokenPolicy) -> TinyPolicy:
+    if not isinstance(policy, TinyPolicy):
+        raise BadInput(
+            f"--policy {policy.spec.name}: its paid token sequences are too many to list with gradients; use an embedded "
+            "model: tiny, tiny-weak, tiny-hedge, or a run or file of that kind"
+        )
+    return policy
 
 
 def exact_gradient(policy: TinyPolicy, accepted: Accepted, examples: Sequence[Example], sampling: Sampling) -> Exact:

@@ -7,7 +7,7 @@ by the policy, which is opened as the run named it and has to have the weights t
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,14 @@ from lockedroom.loops.opening_policy import LEARNED_FOLDER, LEARNED_WEIGHTS, ope
 from lockedroom.policy.backend import Backend
 from lockedroom.protocols import TokenPolicy
 from lockedroom.records import Completion, Example, FinishReason, PolicySpec, Record, Score
+from lockedroom.results.inspection import code_of
 from lockedroom.results.run_folder import CONFIG, EXAMPLES, RECORDS
 from lockedroom.results.xray import PromptToken, TokenRow, Xray
-from lockedroom.safeguards.manifest import Manifest, read_manifest
+from lockedroom.safeguards.manifest import read_manifest
 from lockedroom.visible import visible
 
 SHOWN = 3
+DRAWN_IN = ("run", "rescore")  # the settings of select and of rescore that name another run
 WARMED = ("policy", "policy.safetensors")  # what a warm-up writes beside its losses
 
 
@@ -57,11 +59,12 @@ def xray_run(
     policy: str | None = None,
     reference: str | None = None,
     threads: int = 1,
-    backend: Backend | None = None,
+    backend: Mapping[str, Any] | None = None,
 ) -> list[Xray]:
     """Return the X-rays of the first records that are wanted.
 
-    policy: who reads, when it is not the policy that the run names. reference: what KL is measured to; of a learned
+    policy: who reads, when it is not the policy that the run names. backend: what is other than in the run's
+    configuration; whether code from a model's folder may run is never taken from there. reference: what KL is measured to; of a learned
     policy it is by default the one that it was learned from. Raises BadInput for a run without token ids, and for
     policies that cannot be opened from here, have other weights, or another tokenizer.
     """
@@ -70,13 +73,14 @@ def xray_run(
     found = _find(run, wanted, learned)
     if not found:
         return []
-    backend = backend or msgspec.convert(config.get("backend", {}), Backend)
-    name = policy or _written_by(run, manifest, config)
-    read_by = _opened(name, run, "--policy", threads, backend)
+    drawn_by = config if policy is not None or learned is not None else _drawing_config(run, config)
+    settings = _backend(run, drawn_by, backend or {})
+    name = policy or (str(run) if learned is not None else str(drawn_by["policy"]))
+    read_by = _opened(name, run, "--policy", threads, settings)
     if policy is None and learned is None:
         _check_same(run, manifest.policy, read_by.spec)
     base = reference or _learned_from(Path(name.removeprefix("hf:")))
-    compared = None if base is None else _opened(base, run, "--reference", threads, backend)
+    compared = None if base is None else _opened(base, run, "--reference", threads, settings)
     if reference is None and policy is None and learned is not None and compared is not None:
         _check_same(run, manifest.policy, compared.spec)  # a learning run's manifest names what it began with
     advantages = (
@@ -101,12 +105,47 @@ def _xray(
 ) -> Xray:
     drawn, result = found.completion, found.record.result
     ids, prompt = drawn.token_ids or (), policy.prompt_ids(found.example.prompt)
-    pieces = spell(policy, ids)
-    _check_spelling(found, policy, pieces)
     (logprobs,) = policy.logprobs([prompt], [ids])
     ref_logprobs = None if reference is None else _under(reference, policy, found, prompt)
-    parsed = result.details.parsed if isinstance(result, Score) else None
+    score = result if isinstance(result, Score) else None
+    parsed = None if score is None else score.details.parsed
     span = _span_of(drawn.text, parsed)
+    rows = _rows(found, policy, logprobs, ref_logprobs, weighed=weighed, span=span)
+    if parsed is not None and span is None:
+        notes = (*notes, "What was parsed does not stand in the text in these characters, so no line is marked.")
+    verdict = f"{score.details.outcome.value}: {score.details.code}" if score else f"failure: {code_of(found.record)}"
+    return Xray(
+        id=found.example.id,
+        draw=found.record.draw,
+        step=found.step,
+        policy=name,
+        reference=base,
+        text=drawn.text,
+        verdict=verdict,
+        reward=None if score is None else score.reward,
+        parsed=parsed,
+        scored_span=span,
+        canonical=_canonical(policy, ids),
+        drawn_logprob=drawn.logprob,
+        prompt=tuple(_prompt_token(policy, prompt, i, piece) for i, (piece, _, _) in enumerate(spell(policy, prompt))),
+        tokens=rows,
+        notes=(*notes, *_recorded_notes(drawn, logprobs)),
+    )
+
+
+def _rows(
+    found: Found,
+    policy: TokenPolicy,
+    logprobs: Sequence[float],
+    ref_logprobs: Sequence[float] | None,
+    *,
+    weighed: Sequence[float | None] | None,
+    span: tuple[int, int] | None,
+) -> tuple[TokenRow, ...]:
+    drawn = found.completion
+    ids = drawn.token_ids or ()
+    pieces = spell(policy, ids)
+    _check_spelling(found, policy, pieces)
     rows = []
     for t, (token, (piece, start, end)) in enumerate(zip(ids, pieces, strict=True)):
         ref = None if ref_logprobs is None else ref_logprobs[t]
@@ -120,27 +159,14 @@ def _xray(
                 mark=_mark(policy, drawn, t, (piece, start)),
             )
         )  # fmt: skip
-    spelled = ids[:-1] if ids and ids[-1] == policy.end_id else ids
-    canonical = policy.encode(policy.decode(spelled))
-    if parsed is not None and span is None:
-        notes = (*notes, "What was parsed does not stand in the text in these characters, so no line is marked.")
-    return Xray(
-        id=found.example.id,
-        draw=found.record.draw,
-        step=found.step,
-        policy=name,
-        reference=base,
-        text=drawn.text,
-        verdict=f"{result.details.outcome.value}: {result.details.code}" if isinstance(result, Score) else f"failure: {result.code.value}",
-        reward=result.reward if isinstance(result, Score) else None,
-        parsed=parsed,
-        scored_span=span,
-        canonical=None if tuple(canonical) == tuple(spelled) else len(canonical),
-        drawn_logprob=drawn.logprob,
-        prompt=tuple(_prompt_token(policy, prompt, i, piece) for i, (piece, _, _) in enumerate(spell(policy, prompt))),
-        tokens=tuple(rows),
-        notes=(*notes, *_recorded_notes(drawn, logprobs)),
-    )  # fmt: skip
+    return tuple(rows)
+
+
+def _canonical(policy: TokenPolicy, ids: Sequence[int]) -> int | None:
+    """Return how many tokens the tokenizer makes of what these spell; None where it makes these."""
+    spelled = tuple(ids[:-1] if ids[-1] == policy.end_id else ids)
+    canonical = tuple(policy.encode(policy.decode(spelled)))
+    return None if canonical == spelled else len(canonical)
 
 
 def spell(policy: TokenPolicy, ids: Sequence[int]) -> list[tuple[str, int, int]]:
@@ -245,12 +271,10 @@ def _find(run: Path, wanted: Wanted, learned: LearnConfig | None) -> list[Found]
 
 
 def _matches(record: Record, step: int | None, wanted: Wanted) -> bool:
-    result = record.result
-    code = result.details.code if isinstance(result, Score) else result.code.value
     return (
         (not wanted.ids or record.id in wanted.ids)
         and wanted.draw in (None, record.draw)
-        and wanted.code in (None, code)
+        and wanted.code in (None, code_of(record))
         and wanted.step in (None, step)
     )
 
@@ -289,16 +313,31 @@ def _learn_config(run: Path, config: dict[str, Any]) -> LearnConfig:
         raise BadInput(f"{run / CONFIG}: not the configuration of a learning run: {error}") from None
 
 
-def _written_by(run: Path, manifest: Manifest, config: dict[str, Any]) -> str:
-    """Return the name of the policy that a run's records are read with: for a learning run, what it learned."""
-    if manifest.kind == "learn":
-        return str(run)
-    name = config.get("policy")
-    if not isinstance(name, str):
-        raise BadInput(
-            f"{run}: says no policy that could be opened; name the one that wrote its completions with --policy"
-        )
-    return name
+def _backend(run: Path, config: dict[str, Any], changes: Mapping[str, Any]) -> Backend:
+    try:
+        return msgspec.convert({**config.get("backend", {}), "trust_remote_code": False, **changes}, Backend)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise BadInput(f"{run / CONFIG}: backend: {error}; run lockedroom verify {run}") from None
+
+
+def _drawing_config(run: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the configuration of the run that drew these completions; select and rescore name the run they read."""
+    at, seen = run, {run}
+    while not isinstance(config.get("policy"), str):
+        source = next((config[key] for key in DRAWN_IN if isinstance(config.get(key), str)), None)
+        if source is None or Path(source) in seen:
+            raise BadInput(
+                f"{at}: says no policy that could be opened; name the one that wrote its completions with --policy"
+            )
+        if not (Path(source) / CONFIG).is_file():
+            raise BadInput(
+                f"{at}: its completions were drawn in {source!r}, which is not there from here; go where it is, or name the "
+                "policy with --policy"
+            )
+        at = Path(source)
+        seen.add(at)
+        config = _config(at)
+    return config
 
 
 def _opened(name: str, run: Path, flag: str, threads: int, backend: Backend) -> TokenPolicy:

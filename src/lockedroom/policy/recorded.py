@@ -56,7 +56,7 @@ class RecordGroup(msgspec.Struct, frozen=True, gc=False):
 class _SampleCount(msgspec.Struct, frozen=True, gc=False):
     """Enough of a line of samples to count them."""
 
-    samples: list[msgspec.Raw]
+    samples: list[Any]  # not Raw, which cannot hold the lone surrogate that a completion may hold
 
 
 class _DrawNumber(msgspec.Struct, frozen=True, gc=False):

@@ -16,11 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from transformers import DynamicCache
+from transformers import Cache, DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 READ_STEP = 8
 SLOT_STEP = 16
 PREFILL_ROWS = 8
+ROOM = 16  # slots that a growing cache is enlarged by
 READ_ROWS = 8  # sequences in one pass that reads whole sequences
 READ_LOGITS = 512  # and at most this many rows of logits, where completions are long
 
@@ -33,8 +35,39 @@ def slots_of(length: int, step: int = SLOT_STEP) -> int:
 class Prefixes:
     """Beginnings of completions as the network remembers them: `rows` of them, then copies up to whole blocks."""
 
-    def __init__(self, caches: list[DynamicCache], mask_RK: Tensor, positions_R: Tensor, rows: int) -> None:
+    def __init__(self, caches: list[Cache], mask_RK: Tensor, positions_R: Tensor, rows: int) -> None:
         self.caches, self.mask_RK, self.positions_R, self.rows = caches, mask_RK, positions_R, rows
+
+
+class _GrowingLayer(DynamicLayer):
+    """One layer's keys_RHKD and values_RHKD with room behind them: a token is written in its place, and nothing is copied."""
+
+    def __init__(self, keys_RHKD: Tensor, values_RHKD: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # transformers does not annotate it
+        self.lazy_initialization(keys_RHKD, values_RHKD)
+        self._roomy_keys, self._roomy_values = _with_room(keys_RHKD), _with_room(values_RHKD)
+        self._show(keys_RHKD.shape[2])
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        before = self.keys.shape[2]
+        after = before + key_states.shape[2]
+        if after > self._roomy_keys.shape[2]:
+            self._roomy_keys, self._roomy_values = _with_room(self.keys), _with_room(self.values)
+        self._roomy_keys[:, :, before:after] = key_states
+        self._roomy_values[:, :, before:after] = value_states
+        self._show(after)
+        return self.keys, self.values
+
+    def _show(self, slots: int) -> None:
+        self.keys, self.values = self._roomy_keys[:, :, :slots], self._roomy_values[:, :, :slots]
+
+
+def _with_room(states_RHKD: Tensor) -> Tensor:
+    return functional.pad(states_RHKD, (0, 0, 0, ROOM))
+
+
+def _growing(pairs: Sequence[tuple[Tensor, Tensor]]) -> Cache:
+    return Cache(layers=[_GrowingLayer(keys, values) for keys, values in pairs])
 
 
 def pad_left(sequences: Sequence[Sequence[int]], slots: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -113,7 +146,7 @@ def prefill(model: Any, start: Start, prompts: Sequence[Sequence[int]]) -> tuple
     joined = [(torch.cat([keys for keys, _ in layer]), torch.cat([values for _, values in layer])) for layer in layers]
     mask_RK = torch.cat([mask for _, mask, _ in rows])
     logits_RV = torch.cat([logits for _, _, logits in rows])
-    return Prefixes([DynamicCache(joined)], mask_RK, mask_RK.sum(-1), len(prompts)), logits_RV
+    return Prefixes([_growing(joined)], mask_RK, mask_RK.sum(-1), len(prompts)), logits_RV
 
 
 def _read_rests(
@@ -135,6 +168,11 @@ def _read_rests(
         logits_to_keep=1,
     )
     return cache, whole_RK, out.logits[:, -1]
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Return the rows of all parts; one part is not copied."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def _widen(states_RHKD: Tensor, slots: int) -> Tensor:
@@ -163,7 +201,7 @@ def extend(model: Any, prefixes: Prefixes, parents_R: Tensor, tokens_R: Tensor, 
         )
         logits.append(out.logits[:, -1])
     longer.positions_R = longer.positions_R + 1
-    return longer, torch.cat(logits)[:rows]
+    return longer, _joined(logits)[:rows]
 
 
 def _select(prefixes: Prefixes, parents_R: Tensor, rows: int, batch: int) -> Prefixes:
@@ -175,11 +213,11 @@ def _select(prefixes: Prefixes, parents_R: Tensor, rows: int, batch: int) -> Pre
     blocks = [parents_R[start : start + batch] for start in range(0, len(parents_R), batch)]
     pairs: list[list[tuple[Tensor, Tensor]]] = [[] for _ in blocks]
     for layer in zip(*(_pairs(cache) for cache in prefixes.caches), strict=True):
-        keys_RHKD = torch.cat([keys for keys, _ in layer])
-        values_RHKD = torch.cat([values for _, values in layer])
+        keys_RHKD = _joined([keys for keys, _ in layer])
+        values_RHKD = _joined([values for _, values in layer])
         for block, chosen in zip(pairs, blocks, strict=True):
             block.append((keys_RHKD[chosen], values_RHKD[chosen]))
-    caches = [DynamicCache(block) for block in pairs]
+    caches = [_growing(block) for block in pairs]
     return Prefixes(caches, prefixes.mask_RK[parents_R], prefixes.positions_R[parents_R], rows)
 
 
