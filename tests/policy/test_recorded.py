@@ -329,7 +329,7 @@ def test_the_hash_is_of_the_whole_file_even_if_only_its_beginning_was_asked_for(
 
 def test_a_lone_surrogate_among_samples_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
-    path.write_text('{"id":"a","samples":["x\\\\ud800","Final: 1"]}\n')
+    path.write_text('{"id":"a","samples":["x\\ud800","Final: 1"]}\n')
     policy = RecordedPolicy(path, read_declared(path))
     assert policy.draws_recorded() == 2
     drawn = list(policy.complete([Example(id="a", prompt="p", expected_answer=1)], range(2), Sampling()))

@@ -26,7 +26,7 @@ LEARNED_WEIGHTS, LEARNED_FOLDER = (
 )  # of a learning run: weights, or a folder of them
 HOW_TO_NAME = (
     f"use {', '.join(TINY)}, a .safetensors file of that kind, the folder of a learning run, {HUGGING_FACE}PATH_OR_ID, "
-    f"http://HOST:PORT/v1#MODEL (several servers: with commas between), or {SCRIPTED}TEXT (the same completion for every example; {{prompt}} stands for the "
+    f"http://HOST:PORT/v1#MODEL (several: with commas), or {SCRIPTED}TEXT (the same completion everywhere; {{prompt}} stands for the "
     "prompt), or measure recorded completions with --completions FILE"
 )
 
