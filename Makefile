@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo check test bench docs conformance
+.PHONY: setup demo check test bench docs conformance real
 
 setup: $(STAMP)
 
@@ -39,3 +39,8 @@ docs: setup
 # The real packages, each in an environment of its own (.venv-conformance, a few GB, kept). NAME=trl runs one alone.
 conformance:
 	$(PYTHON) conformance/environments.py $(NAME)
+
+# The three loops on SmolLM2-135M-Instruct, and docs/real-model.md from them. Goes on where it was interrupted.
+real: setup
+	test -d models/smollm2-135m-instruct || $(BIN)/python recipes/real.py fetch
+	OMP_NUM_THREADS=1 $(BIN)/python recipes/real.py run

@@ -33,7 +33,7 @@ from lockedroom.testkit.openai_server import MODEL, Answering, OpenAIServer, com
 from lockedroom.testkit.small_run import write_additions
 
 IN_FLIGHT = 32
-LATENCY_S = 0.2
+LATENCY_S = 1.0
 REQUESTS = 1600
 ROUNDS = 3
 FAULTY_REQUESTS = 10_000

@@ -230,26 +230,24 @@ def _verdicts(lab: Lab) -> list[str]:
 
 
 def _costs(lab: Lab) -> list[str]:
-    parts = sorted(_parts(lab), key=lambda part: part.name)
-    rows = [(part.name, f"{part.cpu_seconds:.0f}", f"{part.seconds:.0f}", f"`{part.shown}`") for part in parts
-            if part.cpu_seconds >= 1 or part.exit]  # fmt: skip
-    cpu, seconds = sum(part.cpu_seconds for part in parts), sum(part.seconds for part in parts)
+    files = sorted((file for file in lab.folder.glob("*.json")), key=lambda file: file.stat().st_mtime_ns)
+    parts = [_done(lab, file.stem) for file in files]
     resumed = [part.name for part in parts if part.resumed]
-    note = f" Interrupted once, so that more was spent than counted: {', '.join(resumed)}." if resumed else ""
+    note = f" Interrupted, so that more was spent than counted: {', '.join(resumed)}." if resumed else ""
     runs = len(list(lab.folder.glob(f"*/{NAME}")))
     return [
         "## What it cost, and how to do it again",
         "",
-        f"{cpu:,.0f} CPU-s in {len(parts)} parts ({seconds:,.0f} s of wall time, one part after the other, on a machine that did other "
-        f"work too; part `server` is the server itself and spans the others of its kind). `verify` accepts all {runs} runs.{note}",
+        f"{sum(part.cpu_seconds for part in parts):,.0f} CPU-s in {len(parts)} parts. Wall time is that of a machine that did other work, "
+        f"and part `server` spans the others behind the server. `verify` accepts all {runs} runs.{note}",
         "",
-        *text_table(("part", "CPU-s", "s", "command"), [(*row[:3], row[3].replace("\n", "\\n")) for row in rows], numbers=(1, 2)),
-    ]  # fmt: skip
+        *(f"- {part.name} ({_cost(part)}): `{part.shown}`".replace("\n", "\\n") for part in parts),
+    ]
 
 
-def _parts(lab: Lab) -> list[Part]:
-    names = [file.stem for file in lab.folder.glob("*.json")]
-    return [_done(lab, name) for name in names]
+def _cost(part: Part) -> str:
+    ended = f", exit {part.exit}" if part.exit else ""
+    return f"{part.cpu_seconds:.1f} CPU-s, {part.seconds:.0f} s{ended}"
 
 
 def _done(lab: Lab, name: str) -> Part:

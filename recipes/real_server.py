@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import shlex
 import signal
 import socket
@@ -51,7 +50,7 @@ def serving(lab: Lab, python: Path, model: Path) -> Iterator[str]:
         "--no-enable-chunked-prefill", "--max-num-batched-tokens", "16384",
     ]  # fmt: skip
     print(f"server: {shlex.join([str(python), *command])}", flush=True)
-    began, cpu = time.monotonic(), _ended_cpu()
+    began = time.monotonic()
     log = lab.folder / "server.txt"
     with log.open("wb") as said:
         process = subprocess.Popen(
@@ -64,15 +63,21 @@ def serving(lab: Lab, python: Path, model: Path) -> Iterator[str]:
         try:
             _await(process, log)
             yield f"http://127.0.0.1:{PORT}/v1#{SERVED}"
+            cpu = _group_cpu(process.pid)
         finally:
             _stop(process)
-    lab.keep(Part("server", command, 0, time.monotonic() - began, _ended_cpu() - cpu, False, str(python)))
+    lab.keep(Part("server", command, 0, time.monotonic() - began, cpu, False, str(python)))
 
 
-def _ended_cpu() -> float:
-    """Return the CPU seconds of the children of this process that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _group_cpu(group: int) -> float:
+    """Return the CPU seconds of a group of processes until now: /proc/PID/stat, fields 5 and 14 to 17 (man 5 proc)."""
+    ticks = 0
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended since it was listed
+            fields = file.read_text().rpartition(")")[2].split()  # from field 3 on; the name before may hold anything
+            if int(fields[2]) == group:
+                ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _refuse_taken(port: int) -> None:

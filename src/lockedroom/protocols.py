@@ -73,6 +73,11 @@ class TokenPolicy(abc.ABC):
         """The token that ends a completion; it is sampled and counted like any other."""
 
     @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Every token that ends a completion, the usual one first."""
+        return (self.end_id,)
+
+    @property
     @abc.abstractmethod
     def context(self) -> int:
         """How many tokens a prompt and its completion may have together."""

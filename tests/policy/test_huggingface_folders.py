@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -131,6 +136,16 @@ def test_an_adapter_without_its_base_says_which_it_was(folder: Path, tmp_path: P
         load_huggingface(str(tmp_path / "adapter"), Backend())
 
 
+def test_an_adapter_finds_its_base_from_any_folder(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    load_huggingface(folder.name, Backend(lora=2)).save(tmp_path / "adapter", origin={})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert load_huggingface("../adapter", Backend()).spec.identity["adapter_sha256"]
+
+
 def test_the_identity_pins_weights_tokenizer_template_and_engine(small: Path) -> None:
     identity = load_huggingface(str(small), Backend()).spec.identity
     assert {"weights_sha256", "tokenizer_sha256", "template_sha256", "transformers", "tokenizers", "torch", "dtype", "device",
@@ -147,9 +162,113 @@ def test_other_dtypes_sample(dtype: str, small: Path) -> None:
     assert policy.model.dtype == getattr(torch, dtype)
 
 
-def test_the_command_line_says_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["tokens", "a", "--policy", f"hf:{tmp_path}/nothing"]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+def _without_tokenizer(folder: Path) -> None:
+    drop(folder, "tokenizer.json")
+
+
+def _pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def _cut_short(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+
+
+def _untouched(_: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("harm", "flags", "said"),
+    [
+        (shutil.rmtree, (), "no such folder or file"),
+        (_without_tokenizer, (), "holds no tokenizer"),
+        (_pickled, (), "only safetensors are read"),
+        (_cut_short, (), "its weights cannot be read"),
+        (_untouched, ("--dtype", "float7"), "--dtype 'float7'"),
+        (_untouched, ("--device", "abacus"), "--device 'abacus'"),
+        (_untouched, ("--device", "cuda:7"), "--device 'cuda:7'"),
+        (_untouched, ("--template", "chat"), "has no chat template"),
+        (_untouched, ("--adapter", "nowhere"), "no adapter_config.json there"),
+        (_untouched, ("--batch", "0"), "--batch 0"),
+        (_untouched, ("--max-tokens", "1000"), "context of 112"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None) or " ".join(value),
+)
+@pytest.mark.parametrize("as_json", [False, True], ids=("plain", "json"))
+def test_evaluate_refuses_what_it_cannot_open_in_one_line(
+    harm: Callable[[Path], object],
+    flags: tuple[str, ...],
+    said: str,
+    as_json: bool,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    harm(folder)
+    dataset = tmp_path / "asked.jsonl"
+    dataset.write_text('{"id": "a", "prompt": "Compute 1+1.", "expected_answer": 2}\n')
+    command = [
+        "evaluate",
+        "--policy",
+        f"hf:{folder}",
+        "--dataset",
+        str(dataset),
+        "--out",
+        str(tmp_path / "run"),
+        *flags,
+    ]
+    assert main([*command, "--json"] if as_json else command) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert said in err
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(tmp_path: Path) -> None:
+    """A real server that is always unavailable; transformers alone would ask it for file after file, again and again."""
+    asked: list[str] = []
+
+    class Unavailable(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(503)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Unavailable) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = _ask_hub(f"http://127.0.0.1:{server.server_port}", tmp_path)
+        server.shutdown()
+    assert done.returncode == 2
+    assert "hf:some/model: no such folder, and the hub cannot be asked (" in done.stderr
+    assert "HF_HUB_OFFLINE=1" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [path for path in asked if "some/model" in path] == ["/api/models/some/model"]
+
+
+def test_offline_the_hub_is_not_asked_and_what_is_not_cached_is_named(tmp_path: Path) -> None:
+    done = _ask_hub("http://127.0.0.1:9", tmp_path, HF_HUB_OFFLINE="1")
+    assert done.returncode == 2
+    assert "hf:some/model: its tokenizer cannot be read" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def _ask_hub(endpoint: str, cache: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "0"} | settings
+    command = [sys.executable, "-m", "lockedroom", "tokens", "a", "--policy", "hf:some/model"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+
+
+def test_a_policy_is_the_same_wherever_its_folder_lies(folder: Path, tmp_path: Path) -> None:
+    before = load_huggingface(str(folder), Backend()).spec
+    (tmp_path / "elsewhere").mkdir()
+    moved = shutil.move(folder, tmp_path / "elsewhere")
+    assert load_huggingface(str(moved), Backend()).spec == before
 
 
 def test_without_transformers_the_extra_is_named(small: Path) -> None:

@@ -32,7 +32,11 @@ def judge(examples: Sequence[Example], completions: Sequence[Completion | Failur
     ]
 
 
-def learner(policy: HuggingFacePolicy, micro_batch: int | None = None) -> Learner:
+def learner(
+    policy: HuggingFacePolicy,
+    micro_batch: int | None = None,
+    sampling: Sampling = Sampling(max_tokens=3),  # noqa: B008  (frozen)
+) -> Learner:
     settings = LearnerSettings(steps=24, learning_rate=0.02, group=8, micro_batch=micro_batch)
     return Learner(
         policy,
@@ -40,7 +44,7 @@ def learner(policy: HuggingFacePolicy, micro_batch: int | None = None) -> Learne
         judge,
         make_estimator({}, "rloo"),
         settings=settings,
-        sampling=Sampling(max_tokens=3),
+        sampling=sampling,
     )
 
 
@@ -83,3 +87,13 @@ def test_resuming_is_the_same_to_the_last_bit(folder: Path) -> None:
     for step in range(2, 4):
         second.step(ASKED, step)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters, second.parameters, strict=True))
+
+
+def test_every_end_token_is_left_out_when_drift_is_counted(folder: Path) -> None:
+    """A model with several end tokens: what stands before any of them is the canonical spelling here."""
+    policy = load_huggingface(str(folder), Backend())
+    limits = Sampling(max_tokens=1)
+    usual = learner(policy, sampling=limits).step(ASKED, 0).metrics.drift
+    others = {c.token_ids[0] for c in policy.complete(ASKED, range(64), limits) if c.token_ids}
+    policy.codec.end_ids = (policy.end_id, *others)
+    assert learner(policy, sampling=limits).step(ASKED, 0).metrics.drift == 0 < usual

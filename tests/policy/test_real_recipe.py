@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,8 +50,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def sizes(recipe: Any) -> Any:
     return recipe.Sizes(
-        measured=6, train=24, dev=6, draws=4, zero_shot_tokens=6, answer_tokens=8, lora=4, warm_steps=40,
-        warm_examples=8, warm_rate=0.01, steps=2, prompts=4, group=8, rate=1e-4,
+        measured=6, train=24, dev=6, draws=4, zero_shot_tokens=6, answer_tokens=12, lora=4, warm_steps=60,
+        warm_examples=8, warm_rate=0.05, steps=2, prompts=4, group=8, rate=1e-4,
     )  # fmt: skip
 
 
@@ -69,7 +70,12 @@ def lab(recipe: Any, model: Path, sizes: Any, tmp_path_factory: pytest.TempPathF
 def write_easy_problems(folder: Path, sizes: Any) -> None:
     """All have one answer, so that a model of this size learns it in a second; the recipe leaves files that are there."""
     folder.mkdir(parents=True)
-    counts = {"zero-shot": sizes.measured, "four-shot": sizes.measured, "learn-train": sizes.train, "learn-dev": sizes.dev}
+    counts = {
+        "zero-shot": sizes.measured,
+        "four-shot": sizes.measured,
+        "learn-train": sizes.train,
+        "learn-dev": sizes.dev,
+    }
     for name, count in counts.items():
         rows = [Example(id=f"{name}-{i}", prompt=f"Compute {i}+{name}.", expected_answer=ANSWER) for i in range(count)]
         write_rows(folder / f"{name}.jsonl", rows)
@@ -112,7 +118,9 @@ def test_an_interrupted_part_is_made_again_and_the_others_are_kept(
 
 def test_an_evaluation_that_was_cut_off_goes_on_where_it_stopped(recipe: Any, tmp_path: Path) -> None:
     lab_module = sys.modules["real_lab"]
-    data = write_rows(tmp_path / "sums.jsonl", [Example(id=str(i), prompt=f"{i}?", expected_answer=i) for i in range(8)])
+    data = write_rows(
+        tmp_path / "sums.jsonl", [Example(id=str(i), prompt=f"{i}?", expected_answer=i) for i in range(8)]
+    )
     lab = lab_module.Lab(tmp_path / "lab")
     asked = ("evaluate", "--dataset", data, "--policy", "scripted:Final: 3")
     lab.make("one", *asked)
@@ -129,13 +137,17 @@ def test_a_part_that_fails_stops_the_run_with_what_it_said(recipe: Any, tmp_path
 
 
 def test_without_a_server_its_track_is_left_out_and_the_page_says_what_to_install(
-    recipe: Any, model: Path, sizes: Any, lab: tuple[Path, Path, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    recipe: Any,
+    sizes: Any,
+    lab: tuple[Path, Path, int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out, _, _ = lab
     for made in out.iterdir():
         if not made.name.startswith(("server", "compare-server", "compare-engines")):
             (tmp_path / made.name).symlink_to(made)
-    recipe.serve(recipe.Lab(tmp_path), model, None, sizes, server=None, python=tmp_path / "no-python")
+    recipe.serve(recipe.Lab(tmp_path), tmp_path, None, sizes, server=None, python=tmp_path / "no-python")
     assert "pip install" in capsys.readouterr().out
     page = tmp_path / "page.md"
     recipe.write_report(recipe.Lab(tmp_path), page, sizes)
@@ -145,8 +157,8 @@ def test_without_a_server_its_track_is_left_out_and_the_page_says_what_to_instal
 
 def test_a_port_that_answers_already_is_refused(recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server_module = sys.modules["real_server"]
-    with OpenAIServer(completing(lambda prompt, seed, choice: "")) as other:
-        monkeypatch.setattr(server_module, "PORT", other.port)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        monkeypatch.setattr(server_module, "PORT", other.getsockname()[1])
         with (
             pytest.raises(BadInput, match="answers already"),
             server_module.serving(recipe.Lab(tmp_path), Path(sys.executable), tmp_path),

@@ -261,7 +261,7 @@ class Learner:
             for group in part.groups:
                 for ids in group:
                     if ids not in self._drifts:
-                        spelled = ids[:-1] if ids[-1] == self.policy.end_id else ids
+                        spelled = ids[:-1] if ids[-1] in self.policy.end_ids else ids
                         self._drifts[ids] = tuple(self.policy.encode(self.policy.decode(spelled))) != tuple(spelled)
                     count += self._drifts[ids]
         return count

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import huggingface_hub
 import peft
 import tokenizers
 import torch
@@ -27,6 +28,8 @@ from lockedroom.records import PolicySpec
 from lockedroom.visible import visible
 
 ADAPTER_SEED = 0  # a new adapter starts as the base model (its second matrix is 0); its first is drawn from this seed
+NAMED_DIGITS = 8  # of the sha256 of the weights, in a policy's name
+HUB_TIMEOUT_S = 5.0
 Loaded = TypeVar("Loaded")
 
 
@@ -38,11 +41,13 @@ def load(source: Source, backend: Backend, *, threads: int) -> HuggingFacePolicy
     said.disable_progress_bar()
     logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # it writes a line for every retry
     device = _device(backend.device)
+    if source.kind == "hub":
+        _reach_hub(source)
     tokenizer = _try(source, "tokenizer", lambda: _tokenizer(source, backend))
     model = _try(source, "weights", lambda: _model(source, backend))
     template = source.saved.template if source.saved is not None and backend.template == "auto" else backend.template
     codec = TextCodec(tokenizer, end_ids(model, tokenizer, source.name), template, f"hf:{source.name}")
-    base_sha256 = _weights_sha256(source)
+    base_sha256 = files_sha256(source.weights) if source.weights else _hub_commit(model)
     identity = {
         "weights_sha256": base_sha256,
         **_adapter_identity(source, base_sha256),
@@ -61,11 +66,32 @@ def load(source: Source, backend: Backend, *, threads: int) -> HuggingFacePolicy
     }
     model = _with_adapter(model, source, backend)
     _refuse_unfit(model, source)
-    name = f"hf:{source.name}"
-    spec = PolicySpec(name, "huggingface", identity)
+    spec = PolicySpec(_name(source, identity), "huggingface", identity)
     return HuggingFacePolicy(
-        model.to(device).eval(), codec, spec, batch=backend.batch, base=(str(source.path), base_sha256)
+        model.to(device).eval(), codec, spec, batch=backend.batch, base=(_lasting(source), base_sha256)
     )
+
+
+def _reach_hub(source: Source) -> None:
+    """Ask the hub once for a model, or raise BadInput; transformers would retry every file of it for a minute.
+
+    Under HF_HUB_OFFLINE nothing is asked, and what the cache holds is all there is.
+    """
+    if huggingface_hub.constants.is_offline_mode():
+        return
+    try:
+        huggingface_hub.HfApi().model_info(source.name, timeout=HUB_TIMEOUT_S)
+    except huggingface_hub.errors.RepositoryNotFoundError:
+        raise BadInput(
+            f"hf:{source.name}: no such folder, and the hub has no model of this name that you may see; check the spelling, "
+            "or set HF_TOKEN for a private one"
+        ) from None
+    except (OSError, huggingface_hub.errors.HTTPError, huggingface_hub.errors.HFValidationError) as error:
+        said = visible((str(error) or type(error).__name__).splitlines()[0], 200)
+        raise BadInput(
+            f"hf:{source.name}: no such folder, and the hub cannot be asked ({said}); give a model's folder, or set "
+            "HF_HUB_OFFLINE=1 to use what the hub's cache on this machine holds"
+        ) from None
 
 
 def _device(name: str) -> torch.device:
@@ -190,16 +216,21 @@ def _refuse_unfit(model: Any, source: Source) -> None:
                        "and values are supported")  # fmt: skip
 
 
-def _weights_sha256(source: Source) -> str:
-    """Return the sha256 of the weights: of the file, or of the list of files where there are several."""
+def _hub_commit(model: Any) -> str:
+    return f"hub commit {getattr(model.config, '_commit_hash', None) or 'unknown'}"
+
+
+def _lasting(source: Source) -> str:
+    """Return how an adapter remembers its base: from whatever folder it is opened later."""
+    return source.name if source.kind == "hub" else str(source.path.resolve())
+
+
+def _name(source: Source, identity: dict[str, Any]) -> str:
+    """Return what reports call the policy: files by their folder and what they hold, wherever that folder lies."""
     if source.kind == "hub":
-        return _hub_commit(source)
-    return files_sha256(source.weights)
-
-
-def _hub_commit(source: Source) -> str:
-    config = transformers.AutoConfig.from_pretrained(source.name)
-    return f"hub commit {getattr(config, '_commit_hash', None) or 'unknown'}"
+        return f"hf:{source.name}"
+    pinned = str(identity.get("adapter_sha256", identity["weights_sha256"]))
+    return f"hf:{(source.adapter or source.path).resolve().name}@{pinned[:NAMED_DIGITS]}"
 
 
 def _adapter_identity(source: Source, base_sha256: str) -> dict[str, str]:

@@ -43,8 +43,11 @@ class HuggingFacePolicy(TrainablePolicy):
 
     @property
     def end_id(self) -> int:
-        """The usual end token; `codec.end_ids` are all of them."""
         return self.codec.end_ids[0]
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        return self.codec.end_ids
 
     def tokens(self, text: str) -> list[Token]:
         return self.codec.tokens(text)
