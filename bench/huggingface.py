@@ -19,7 +19,7 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 def figures(*, quick: bool) -> list[Figure]:
     out = DATA / "hf-generate.json"
-    run((sys.executable, str(HERE / "peer_hf_generate.py"), "2" if quick else "9"), stdout=out, environment=ONE_THREAD)
+    run((sys.executable, str(HERE / "peer_hf_generate.py"), "2" if quick else "7"), stdout=out, environment=ONE_THREAD)
     return [_tokens(workload) for workload in json.loads(out.read_bytes())]
 
 
@@ -30,7 +30,7 @@ def _tokens(workload: dict[str, Any]) -> Figure:
     return Figure(
         "huggingface",
         f"{workload['prompts']} prompts × {workload['draws']}, batch {workload['batch']}, {workload['max_tokens']} tokens "
-        f"each, {workload['model']}: against generate (transformers {workload['transformers']})",
+        f"each, {workload['vocabulary']:,} tokens to choose from: against generate (transformers {workload['transformers']})",
         f"{ours:,.0f} tokens/CPU-s",
         f"{theirs:,.0f} tokens/CPU-s",
         f"{ratio:.2f}×",

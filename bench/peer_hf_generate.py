@@ -3,9 +3,9 @@
     python bench/peer_hf_generate.py ROUNDS [PROMPTSxDRAWS…]
 
 The same model object, prompts, number of completions and token limit; temperature 1, nothing truncated, and no end token
-that can be drawn, so that both draw as many tokens. Neither runs more than BATCH rows at once. The model is a Llama
-shape of width 256 with 6 layers and random weights, with the vocabulary of SmolLM2 (49,152), whose tokenizer it
-has; `recipes/real.py fetch` brings it. `complete` also renders and encodes the prompts, hashes the random numbers and returns texts
+that can be drawn, so that both draw as many tokens. Neither runs more than BATCH rows at once. The models are Llama shapes
+of width 256 with 6 layers and random weights: one with as many tokens as SmolLM2, which is few for a pretrained model, and
+one with about a hundredth of that, where drawing a token costs next to nothing. `complete` also renders and encodes the prompts, hashes the random numbers and returns texts
 and log-probabilities; `generate` is given ids and returns ids alone (with `output_logits` it is slower).
 Prints JSON: tokens and CPU seconds of each round.
 """
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import tokenizers
 import torch
 import transformers
 
@@ -32,38 +33,50 @@ from lockedroom.policy.tiny import DATA_FOLDER
 from lockedroom.protocols import Prompt
 from lockedroom.records import Sampling
 
-SMOLLM = Path(__file__).resolve().parent.parent / "models" / "smollm2-135m-instruct"
+VOCABULARIES = (49_152, 512)
+SPELLED = 320
 MAX_TOKENS = 16
 BATCH = 32
 LAYOUTS = ((16, 8), (8, 4), (32, 1), (128, 1))  # prompts, draws of each
 
 
 def main(rounds: int, layouts: list[tuple[int, int]]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        policy = load_huggingface(str(make_model(Path(folder))), Backend(template="plain", batch=BATCH))
-    never = policy.model.config.vocab_size  # an end token that no model draws
-    policy.codec.end_ids = (never,)
-    files = (DATA_FOLDER / "dev.jsonl", DATA_FOLDER / "holdout.jsonl")
-    prompts: list[Prompt] = [example for file in files for examples in read_examples(file) for example in examples]
-    gc.collect()
-    gc.freeze()  # or the collector walks, within either's time, all that importing the libraries has left
-    print(json.dumps([measure(policy, prompts[:count], draws, rounds) for count, draws in layouts]))
+    found = []
+    for vocabulary in VOCABULARIES:
+        with tempfile.TemporaryDirectory() as folder:
+            policy = load_huggingface(str(make_model(Path(folder), vocabulary)), Backend(batch=BATCH))
+        policy.codec.end_ids = (vocabulary,)  # one that no model draws
+        gc.collect()
+        gc.freeze()  # or the collector walks, within either's time, all that importing the libraries has left
+        found += [measure(policy, read_prompts()[:count], draws, rounds) for count, draws in layouts]
+    print(json.dumps(found))
 
 
-def make_model(folder: Path) -> Path:
-    """Write an untrained Llama shape with SmolLM2's tokenizer to a folder, and return it."""
-    if not (SMOLLM / "tokenizer.json").is_file():
-        sys.exit(f"{SMOLLM}: not there; run: python recipes/real.py fetch")
-    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(str(SMOLLM))
+def make_model(folder: Path, vocabulary: int) -> Path:
+    """Write an untrained Llama shape and a tokenizer of SPELLED tokens, all it can spell, to a folder, and return it."""
+    raw = tokenizers.Tokenizer(tokenizers.models.BPE())
+    raw.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = tokenizers.decoders.ByteLevel()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=SPELLED, special_tokens=["</s>"], show_progress=False,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+    )  # fmt: skip
+    raw.train_from_iterator((prompt.prompt for prompt in read_prompts()), trainer)
+    fast: Any = transformers.PreTrainedTokenizerFast
+    fast(tokenizer_object=raw, eos_token="</s>").save_pretrained(folder)
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=256, intermediate_size=688, num_hidden_layers=6, num_attention_heads=8,
-        num_key_value_heads=4, max_position_embeddings=512, eos_token_id=tokenizer.eos_token_id,
+        vocab_size=vocabulary, hidden_size=256, intermediate_size=688, num_hidden_layers=6, num_attention_heads=8,
+        num_key_value_heads=4, max_position_embeddings=512, eos_token_id=0,
     )  # fmt: skip
     model: Any = transformers.LlamaForCausalLM(config)
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
     return folder
+
+
+def read_prompts() -> list[Prompt]:
+    files = (DATA_FOLDER / "dev.jsonl", DATA_FOLDER / "holdout.jsonl")
+    return [example for file in files for examples in read_examples(file) for example in examples]
 
 
 def measure(policy: HuggingFacePolicy, prompts: list[Prompt], draws: int, rounds: int) -> dict[str, Any]:
@@ -96,7 +109,7 @@ def measure(policy: HuggingFacePolicy, prompts: list[Prompt], draws: int, rounds
     assert all(tokens == len(prompts) * draws * MAX_TOKENS for pairs in results.values() for tokens, _ in pairs)
     return {
         "prompts": len(prompts), "draws": draws, "batch": BATCH, "max_tokens": MAX_TOKENS, "rounds": results,
-        "model": "Llama shape, width 256, 6 layers, vocabulary 49,152", "transformers": transformers.__version__,
+        "vocabulary": policy.model.config.vocab_size, "transformers": transformers.__version__,
     }  # fmt: skip
 
 

@@ -19,12 +19,13 @@ from pathlib import Path
 import coverage_exact
 import floor
 import isolation
-import learning
 import peers
 import sampling
 import startup
 import workers
 from measure import DATA, REPOSITORY, Figure
+
+import learning
 
 BENCHES = {
     "floor": floor.figures,

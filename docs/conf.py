@@ -14,4 +14,7 @@ myst_heading_anchors = 4
 myst_enable_extensions = ["colon_fence"]
 myst_url_schemes = {"http": None, "https": None, "mailto": None}
 nitpicky = True
-suppress_warnings = ["myst.xref_missing", "myst.header"]  # links to files of the repository stay as they are on the page
+suppress_warnings = [
+    "myst.xref_missing",
+    "myst.header",
+]  # links to files of the repository stay as they are on the page

@@ -49,6 +49,17 @@ def test_micro_batches_do_not_change_the_result(tmp_path: Path) -> None:
     assert [step.loss for step in parts.steps] == pytest.approx([step.loss for step in whole.steps], abs=1e-4)
 
 
+def test_a_beginning_that_all_prompts_share_is_read_once_and_changes_nothing(tmp_path: Path) -> None:
+    """A prompt alone in its pass shares nothing; the losses after an update also tell whether the gradients agree."""
+    data = tmp_path / "alike.jsonl"
+    rows = [{"id": str(n), "prompt": f"Compute 12+34+56+78+{n}", "expected_answer": n} for n in (1, 23, 4, 23, 567)]
+    data.write_text("".join(json.dumps({**row, "id": str(i)}) + "\n" for i, row in enumerate(rows)))
+    config = WarmupConfig(dataset=str(data), policy="tiny", steps=3, batch=5)
+    alone = warm_up(msgspec.structs.replace(config, micro_batch=1), tmp_path / "alone")
+    together = warm_up(msgspec.structs.replace(config, micro_batch=5), tmp_path / "together")
+    assert [step.loss for step in together.steps] == pytest.approx([step.loss for step in alone.steps], abs=1e-4)
+
+
 def test_a_warm_up_can_be_repeated(tmp_path: Path) -> None:
     config = WarmupConfig(dataset=TRAIN, policy="tiny", steps=3, batch=8)
     first, second = (warm_up(config, tmp_path / name) for name in ("a", "b"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -132,7 +131,7 @@ def test_an_adapter_of_other_weights_is_refused(folder: Path, tmp_path: Path) ->
 def test_an_adapter_without_its_base_says_which_it_was(folder: Path, tmp_path: Path) -> None:
     load_huggingface(str(folder), Backend(lora=2)).save(tmp_path / "adapter", origin={})
     shutil.rmtree(folder)
-    with pytest.raises(BadInput, match=f"an adapter of {folder}, which cannot be used"):
+    with pytest.raises(BadInput, match=f"an adapter of {folder}, which is not there; restore"):
         load_huggingface(str(tmp_path / "adapter"), Backend())
 
 
@@ -144,6 +143,15 @@ def test_an_adapter_finds_its_base_from_any_folder(
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert load_huggingface("../adapter", Backend()).spec.identity["adapter_sha256"]
+
+
+def test_a_base_that_is_gone_is_not_looked_for_on_the_hub(folder: Path, tmp_path: Path) -> None:
+    """Some base/model, saved with a path from a folder that is not this one, is spelled like an id of the hub."""
+    load_huggingface(str(folder), Backend(lora=2)).save(tmp_path / "adapter", origin={})
+    file = tmp_path / "adapter" / "lockedroom.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"base": "base/model"}))
+    with pytest.raises(BadInput, match="an adapter of base/model, which is not there; restore"):
+        load_huggingface(str(tmp_path / "adapter"), Backend())
 
 
 def test_the_identity_pins_weights_tokenizer_template_and_engine(small: Path) -> None:
@@ -179,33 +187,31 @@ def _untouched(_: Path) -> None:
     pass
 
 
-@pytest.mark.parametrize(
-    ("harm", "flags", "said"),
-    [
-        (shutil.rmtree, (), "no such folder or file"),
-        (_without_tokenizer, (), "holds no tokenizer"),
-        (_pickled, (), "only safetensors are read"),
-        (_cut_short, (), "its weights cannot be read"),
-        (_untouched, ("--dtype", "float7"), "--dtype 'float7'"),
-        (_untouched, ("--device", "abacus"), "--device 'abacus'"),
-        (_untouched, ("--device", "cuda:7"), "--device 'cuda:7'"),
-        (_untouched, ("--template", "chat"), "has no chat template"),
-        (_untouched, ("--adapter", "nowhere"), "no adapter_config.json there"),
-        (_untouched, ("--batch", "0"), "--batch 0"),
-        (_untouched, ("--max-tokens", "1000"), "context of 112"),
-    ],
-    ids=lambda value: getattr(value, "__name__", None) or " ".join(value),
-)
+REFUSED: list[tuple[Callable[[Path], object], tuple[str, ...], str]] = [
+    (shutil.rmtree, (), "no such folder or file"),
+    (_without_tokenizer, (), "holds no tokenizer"),
+    (_pickled, (), "only safetensors are read"),
+    (_cut_short, (), "its weights cannot be read"),
+    (_untouched, ("--dtype", "float7"), "--dtype 'float7'"),
+    (_untouched, ("--device", "abacus"), "--device 'abacus'"),
+    (_untouched, ("--device", "cuda:7"), "--device 'cuda:7'"),
+    (_untouched, ("--template", "chat"), "has no chat template"),
+    (_untouched, ("--adapter", "nowhere"), "no adapter_config.json there"),
+    (_untouched, ("--batch", "0"), "--batch 0"),
+    (_untouched, ("--max-tokens", "1000"), "context of 112"),
+]
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=lambda case: " ".join((case[0].__name__.strip("_"), *case[1])))
 @pytest.mark.parametrize("as_json", [False, True], ids=("plain", "json"))
 def test_evaluate_refuses_what_it_cannot_open_in_one_line(
-    harm: Callable[[Path], object],
-    flags: tuple[str, ...],
-    said: str,
+    case: tuple[Callable[[Path], object], tuple[str, ...], str],
     as_json: bool,
     folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    harm, flags, said = case
     harm(folder)
     dataset = tmp_path / "asked.jsonl"
     dataset.write_text('{"id": "a", "prompt": "Compute 1+1.", "expected_answer": 2}\n')

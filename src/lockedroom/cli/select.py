@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from lockedroom.loops.configuration import EvaluateConfig
     from lockedroom.loops.engine import Engine
     from lockedroom.loops.select import Selected
+    from lockedroom.loops.select_opening import SelectConfig
 
 DESCRIPTION = """Loop B. Picks one of n draws with a selector and says what that bought: the policy does not change. From a
 finished run with several draws (--run), or from draws made now (--dataset with --policy or --completions, and --draws),
@@ -75,7 +76,6 @@ def run(args: argparse.Namespace) -> int:
     from lockedroom.cli.progress import progress_bar
     from lockedroom.errors import BadInput
     from lockedroom.loops.select import select
-    from lockedroom.loops.select_opening import SelectConfig
 
     out = Path(args.out) if args.out else Path("runs") / f"select-{time.strftime('%Y%m%d-%H%M%S')}"
     if args.resume and not args.out:
@@ -87,29 +87,14 @@ def run(args: argparse.Namespace) -> int:
         return _search(args, out)
     if until_pass:
         return _draw_until_pass(args, out)
-    ns = _numbers(args.n)
-    rates, audit = _rates(args.verifier_errors)
+    ns, errors = _numbers(args.n), _rates(args.verifier_errors)
     if args.plots:
         from lockedroom.report.plots import require_matplotlib
 
         require_matplotlib()
     with opened_engine(args.on) as engine:
         pool, confirm = _pools(args, out, engine)
-        config = SelectConfig(
-            run=str(pool),
-            selector=args.selector,
-            measure=args.measure,
-            parse=args.parse,
-            confirm=confirm,
-            seed=args.seed,
-            beta=args.beta,
-            confidence=args.confidence,
-            unequal="refuse" if args.unequal == "refuse" else "common minimum",
-            ns=ns,
-            verifier_errors=rates,
-            verifier_audit=audit,
-            tie_break=args.tie_break,
-        )
+        config = _config(args, pool, confirm, ns=ns, errors=errors)
         with progress_bar("select") as progress:
             done = select(
                 config, out, resume=_unfinished(args, out), engine=engine, command=sys.argv, progress=progress
@@ -120,6 +105,34 @@ def run(args: argparse.Namespace) -> int:
         write_plots(done.selection, Path(args.plots))
     _print(done, as_json=args.json)
     return 0
+
+
+def _config(
+    args: argparse.Namespace,
+    pool: Path,
+    confirm: str | None,
+    *,
+    ns: tuple[int, ...],
+    errors: tuple[tuple[float, float] | None, str | None],
+) -> SelectConfig:
+    from lockedroom.loops.select_opening import SelectConfig
+
+    rates, audit = errors
+    return SelectConfig(
+        run=str(pool),
+        selector=args.selector,
+        measure=args.measure,
+        parse=args.parse,
+        confirm=confirm,
+        seed=args.seed,
+        beta=args.beta,
+        confidence=args.confidence,
+        unequal="refuse" if args.unequal == "refuse" else "common minimum",
+        ns=ns,
+        verifier_errors=rates,
+        verifier_audit=audit,
+        tie_break=args.tie_break,
+    )
 
 
 def _search(args: argparse.Namespace, out: Path) -> int:

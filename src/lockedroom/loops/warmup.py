@@ -9,10 +9,11 @@ that had the warm-up and nothing else. Shape letters: N completions, T tokens of
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -26,6 +27,9 @@ from lockedroom.loops.opening_policy import open_token_policy
 from lockedroom.policy.backend import Backend
 from lockedroom.protocols import TrainablePolicy
 from lockedroom.records import Completion, Example, Sampling, Score
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CONFIG, LOSSES, POLICY = "config.toml", "losses.jsonl", "policy"
 
@@ -164,8 +168,28 @@ def _backward(config: WarmupConfig, policy: TrainablePolicy, chosen: Sequence[Ex
     total = 0.0
     for start in range(0, len(chosen), config.micro_batch):
         part = slice(start, start + config.micro_batch)
-        read = policy.training_pass(prompts[part], [[ids] for ids in targets[part]], Sampling())
-        loss = -read.logprobs_NT.sum() / tokens
+        loss = -_logprob(policy, prompts[part], targets[part]) / tokens
         torch.autograd.backward(loss)
         total += float(loss.detach())
     return total, tokens
+
+
+def _logprob(policy: TrainablePolicy, prompts: Sequence[tuple[int, ...]], targets: Sequence[tuple[int, ...]]) -> Tensor:
+    """Return Σ log π of the targets' tokens, each after its prompt.
+
+    Where at least half of every prompt is the same beginning (a chat template), that is read once for all: the rest of a
+    prompt then counts as written by the policy, and is left out of the sum. The gradient is the same to rounding.
+    """
+    import torch
+
+    alike = itertools.takewhile(lambda ids: len(set(ids)) == 1, zip(*prompts, strict=False))
+    shared = sum(1 for _ in alike)
+    if 2 * shared < max(map(len, prompts)):
+        return policy.training_pass(prompts, [[ids] for ids in targets], Sampling()).logprobs_NT.sum()
+    rests = [prompt[shared:] + ids for prompt, ids in zip(prompts, targets, strict=True)]
+    read = policy.training_pass([prompts[0][:shared]], [rests], Sampling())
+    steps_T = torch.arange(read.logprobs_NT.shape[1])
+    ends_N1 = torch.tensor([[len(rest)] for rest in rests])
+    starts_N1 = ends_N1 - torch.tensor([[len(ids)] for ids in targets])
+    own_NT = (starts_N1 <= steps_T) & (steps_T < ends_N1)
+    return read.logprobs_NT.where(own_NT.to(read.logprobs_NT.device), 0.0).sum()

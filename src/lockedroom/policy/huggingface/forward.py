@@ -3,8 +3,8 @@
 The last bit of a matrix product depends on the shapes that are multiplied. So a prompt is padded on the left, by an
 amount that depends on its own length alone: to a multiple of READ_STEP slots to be read, PREFILL_ROWS prompts at a time,
 and to one of SLOT_STEP slots to be continued, `batch` rows at a time (at least one slot, so that there is always a mask,
-which chooses the kernel). Missing rows are copies. A row's position counts its own tokens only. What a chat template puts before every prompt is read
-once (`Start`).
+which chooses the kernel). Missing rows are copies. A row's position counts its own tokens only. What a chat template puts
+before every prompt is read once (`Start`).
 Shape letters: R rows, K slots (padding, prompt and completion), V vocabulary, H heads, D width of a head.
 """
 
@@ -48,18 +48,25 @@ class _GrowingLayer(DynamicLayer):
         self._roomy_keys, self._roomy_values = _with_room(keys_RHKD), _with_room(values_RHKD)
         self._show(keys_RHKD.shape[2])
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        before = self.keys.shape[2]
+    def update(
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        *_args: Any,
+        **_kwargs: Any,
+    ) -> tuple[Tensor, Tensor]:
+        before = self._slots
         after = before + key_states.shape[2]
         if after > self._roomy_keys.shape[2]:
-            self._roomy_keys, self._roomy_values = _with_room(self.keys), _with_room(self.values)
+            self._roomy_keys, self._roomy_values = _with_room(self._roomy_keys), _with_room(self._roomy_values)
         self._roomy_keys[:, :, before:after] = key_states
         self._roomy_values[:, :, before:after] = value_states
-        self._show(after)
-        return self.keys, self.values
+        return self._show(after)
 
-    def _show(self, slots: int) -> None:
+    def _show(self, slots: int) -> tuple[Tensor, Tensor]:
+        self._slots = slots
         self.keys, self.values = self._roomy_keys[:, :, :slots], self._roomy_values[:, :, :slots]
+        return self.keys, self.values
 
 
 def _with_room(states_RHKD: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ import transformers
 from lockedroom.errors import BadInput
 from lockedroom.policy.backend import Backend
 from lockedroom.policy.huggingface.policy import HuggingFacePolicy, files_sha256
-from lockedroom.policy.huggingface.source import ADAPTER_WEIGHTS, Source
+from lockedroom.policy.huggingface.source import ADAPTER_WEIGHTS, HUB_COMMIT, Source
 from lockedroom.policy.huggingface.text import TextCodec
 from lockedroom.records import PolicySpec
 from lockedroom.visible import visible
@@ -80,18 +80,24 @@ def _reach_hub(source: Source) -> None:
     if huggingface_hub.constants.is_offline_mode():
         return
     try:
-        huggingface_hub.HfApi().model_info(source.name, timeout=HUB_TIMEOUT_S)
+        huggingface_hub.HfApi().model_info(str(source.path), timeout=HUB_TIMEOUT_S)
     except huggingface_hub.errors.RepositoryNotFoundError:
         raise BadInput(
-            f"hf:{source.name}: no such folder, and the hub has no model of this name that you may see; check the spelling, "
+            f"hf:{source.path}: no such folder, and the hub has no model of this name that you may see; check the spelling, "
             "or set HF_TOKEN for a private one"
         ) from None
-    except (OSError, huggingface_hub.errors.HTTPError, huggingface_hub.errors.HFValidationError) as error:
+    except (OSError, _transport_error(), huggingface_hub.errors.HFValidationError) as error:
         said = visible((str(error) or type(error).__name__).splitlines()[0], 200)
         raise BadInput(
-            f"hf:{source.name}: no such folder, and the hub cannot be asked ({said}); give a model's folder, or set "
+            f"hf:{source.path}: no such folder, and the hub cannot be asked ({said}); give a model's folder, or set "
             "HF_HUB_OFFLINE=1 to use what the hub's cache on this machine holds"
         ) from None
+
+
+def _transport_error() -> type[Exception]:
+    """Return what the hub's client raises where no answer came: the error of whichever HTTP library it is built on."""
+    found: type[Exception] = huggingface_hub.errors.HTTPError  # type: ignore[attr-defined]  # it is there, not re-exported
+    return found
 
 
 def _device(name: str) -> torch.device:
@@ -217,12 +223,12 @@ def _refuse_unfit(model: Any, source: Source) -> None:
 
 
 def _hub_commit(model: Any) -> str:
-    return f"hub commit {getattr(model.config, '_commit_hash', None) or 'unknown'}"
+    return f"{HUB_COMMIT} {getattr(model.config, '_commit_hash', None) or 'unknown'}"
 
 
 def _lasting(source: Source) -> str:
     """Return how an adapter remembers its base: from whatever folder it is opened later."""
-    return source.name if source.kind == "hub" else str(source.path.resolve())
+    return str(source.path if source.kind == "hub" else source.path.resolve())
 
 
 def _name(source: Source, identity: dict[str, Any]) -> str:

@@ -19,6 +19,7 @@ from lockedroom.policy.backend import Backend
 SAVED = "lockedroom.json"  # what we write beside saved weights: where they come from
 POLICY = "policy"  # the name, inside a run's folder, of the policy that it made
 CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "config.json", "adapter_config.json", "adapter_model.safetensors"
+HUB_COMMIT = "hub commit"  # what pins weights of the hub, in place of their sha256
 TEMPLATES = ("auto", "chat", "plain")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
@@ -37,7 +38,7 @@ class Saved(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Where to read from. `weights` are the files hashed into the policy's identity (empty for a hub id)."""
+    """Where to read from. `weights` are the files hashed into the policy's identity (none of a hub id, which is `path`)."""
 
     name: str
     kind: Literal["folder", "gguf", "hub"]
@@ -145,6 +146,10 @@ def _base_of(name: str, folder: Path) -> Source:
     if not isinstance(base, str) or not base:
         raise BadInput(
             f"hf:{name}: this adapter does not say what it was trained on; use hf:BASE with --adapter {folder}"
+        )
+    if saved is not None and not Path(base).exists() and not str(saved.base_sha256).startswith(HUB_COMMIT):
+        raise BadInput(
+            f"hf:{name}: an adapter of {base}, which is not there; restore that model, or use hf:BASE with --adapter {folder}"
         )
     try:
         found = _weights_at(base, Path(base))
