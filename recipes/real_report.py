@@ -26,6 +26,7 @@ from lockedroom.results.summary import Summary
 from lockedroom.results.text_table import text_table
 from lockedroom.safeguards.manifest import NAME, read_manifest
 from lockedroom.stats.pass_at_k import pass_curve
+from lockedroom.stats.verdict import Verdict
 from lockedroom.visible import visible
 
 ENGINES = {"hf": "`hf:`", "server": "server"}
@@ -119,7 +120,8 @@ def _selected(lab: Lab, engines: Sequence[str], sizes: Sizes) -> list[str]:
     return [
         "## Loop B",
         "",
-        f"The same four-shot draws, {sizes.draws} an example. pass@k is what a perfect selector gets:",
+        f"The same four-shot draws, {sizes.draws} an example. pass@k is what a perfect selector gets; `best-of-n` is one, as it chooses "
+        "with the scorer that also measures, and `majority-vote` asks no scorer:",
         "",
         *text_table(("engine", *(f"pass@{k}" for k in ks)), curves, numbers=()),
         "",
@@ -149,8 +151,8 @@ def _format_tax(lab: Lab) -> list[str]:
     return [
         "## The format tax",
         "",
-        f"After “{visible(said['prompt'], 120)}” (chat) the model gives the right number a probability of {tax['any_spelling']:.4%} in all "
-        f"spellings together; `final-int` pays {tax['accepted']:.2g} of it: a format tax of {share}. Its likeliest right spelling is "
+        f"After “{visible(said['prompt'], 120)}” (chat) the model gives the right number a probability of {tax['any_spelling']:.2g} in all "
+        f"spellings together; `final-int` pays for {tax['accepted']:.2g}: a format tax of {share}. Its likeliest right spelling is "
         f"`{visible(top['text'], 40)}` at {top['probability']:.2g}; `{visible(paid['text'], 40)}` has {paid['probability']:.2g}.",
         "",
     ]
@@ -178,6 +180,10 @@ def _learned(lab: Lab, sizes: Sizes) -> list[str]:
         *_arms(lab, sizes),
         "",
         *_verdicts(lab),
+        "",
+        _conclusion(lab),
+        "",
+        "What `learn` says of it, against the warm-up alone:",
         "",
         *(f"- {finding}." for finding in learned.findings),
         f"- KL to the warmed policy: {learned.last.kl_exact:.2f} nats a completion.",
@@ -213,6 +219,22 @@ def _arms(lab: Lab, sizes: Sizes) -> list[str]:
         rows.append((arm, *_pass_at(summary, ks), f"{formed:.3f}", f"{right / formed:.3f}" if formed else "none"))
     header = ("temperature 1", *(f"pass@{k}" for k in ks), "well-formed", "right among those")
     return text_table(header, rows, numbers=(len(ks) + 1, len(ks) + 2))
+
+
+def _conclusion(lab: Lab) -> str:
+    """Say what the two comparisons of the learned policy amount to."""
+    said = {Verdict.BETTER: "better than", Verdict.WORSE: "worse than"}
+    alone, control = (_against(lab, a, "learned/learned").verdict for a in ("learned/base", "longer-dev"))
+    sentence = (
+        f"On problems it never trained on, the policy is after policy gradients {said.get(alone, 'not told from')} after the warm-up "
+        f"alone, and {said.get(control, 'not told from')} after as much CPU time of further warm-up."
+    )
+    if control is Verdict.WORSE:
+        sentence += (
+            " Where right answers can be shown, showing them taught more here than drawing and judging did; learning from rewards "
+            "is for problems where answers can be judged and not shown."
+        )
+    return sentence
 
 
 def _verdicts(lab: Lab) -> list[str]:

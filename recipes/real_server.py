@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 from real_lab import Lab, Part
 
 from lockedroom.errors import BadInput
@@ -87,6 +86,8 @@ def _refuse_taken(port: int) -> None:
 
 
 def _await(process: subprocess.Popen[bytes], log: Path) -> None:
+    import httpx
+
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline:
         if process.poll() is not None:

@@ -20,7 +20,8 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 READ_STEP = 8
-SLOT_STEP = 16
+SLOT_STEP = 64  # coarse: prompts of other slots cannot share a pass, and attention to padding is cheap
+WHOLE_STEP = 16  # of sequences that are read whole
 PREFILL_ROWS = 8
 ROOM = 16  # slots that a growing cache is enlarged by
 READ_ROWS = 8  # sequences in one pass that reads whole sequences

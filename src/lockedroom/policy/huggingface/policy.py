@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from lockedroom.errors import BadInput, CannotWrite
 from lockedroom.policy.huggingface import training
-from lockedroom.policy.huggingface.forward import completion_logits, rows_read_at_once, slots_of
+from lockedroom.policy.huggingface.forward import WHOLE_STEP, completion_logits, rows_read_at_once, slots_of
 from lockedroom.policy.huggingface.sample import sample
 from lockedroom.policy.huggingface.source import ADAPTER_WEIGHTS, SAVED, Saved
 from lockedroom.policy.huggingface.text import TextCodec
@@ -115,7 +115,7 @@ class HuggingFacePolicy(TrainablePolicy):
                 raise BadInput(f"sequence {i}: {length} tokens exceed this policy's context of {self.context}")
             if completion:
                 keep = 1 << (len(completion) - 1).bit_length()
-                by_shape.setdefault((max(slots_of(length), keep + 1), keep), []).append(i)
+                by_shape.setdefault((max(slots_of(length, WHOLE_STEP), keep + 1), keep), []).append(i)
         found: list[tuple[float, ...]] = [()] * len(completion_ids)
         for (slots, keep), members in by_shape.items():
             for start in range(0, len(members), rows_read_at_once(keep)):
