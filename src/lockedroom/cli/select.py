@@ -76,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from lockedroom.cli.progress import progress_bar
     from lockedroom.errors import BadInput
     from lockedroom.loops.select import select
+    from lockedroom.loops.select_opening import require_selector
 
     out = Path(args.out) if args.out else Path("runs") / f"select-{time.strftime('%Y%m%d-%H%M%S')}"
     if args.resume and not args.out:
@@ -87,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
         return _search(args, out)
     if until_pass:
         return _draw_until_pass(args, out)
+    require_selector(args.selector)
     ns, errors = _numbers(args.n), _rates(args.verifier_errors)
     if args.plots:
         from lockedroom.report.plots import require_matplotlib

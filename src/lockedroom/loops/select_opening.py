@@ -138,17 +138,22 @@ def _open_scorer(config: SelectConfig, name: str, source: Source, stack: context
     return scorer
 
 
+def require_selector(name: str) -> None:
+    """Raise BadInput for a name that is no selector, before anything is drawn for it."""
+    if name not in NAMES and not name.startswith(PROXY) and ".py" not in name:
+        raise BadInput(f"--selector {visible(name, 60)!r}: unknown selector; use {', '.join(NAMES)}, {PROXY}SCORER, or "
+                       "your own as path/to/file.py:Class")  # fmt: skip
+
+
 def open_selector(config: SelectConfig, source: Source, judges: Judges) -> Chosen:
     parse_name = config.parse or (judges.measured_by.name if judges.measured_by.name in BUILTIN else "final-int")
     parse = parser(parse_name)
+    require_selector(config.selector)
     selector = builtin_selector(
         config.selector, seed=config.seed, beta=config.beta, parse=parse, ties=Ties(config.tie_break, config.seed)
     )
     name = config.selector
     if selector is None:
-        if ".py" not in name:
-            raise BadInput(f"--selector {visible(name, 60)!r}: unknown selector; use {', '.join(NAMES)}, {PROXY}SCORER, or "
-                           "your own as path/to/file.py:Class")  # fmt: skip
         selector = load_selector(name)
         name = selector.name
     ns = check_ns(config.ns, source.manifest.draws)

@@ -164,7 +164,7 @@ def _rows(
 
 def _canonical(policy: TokenPolicy, ids: Sequence[int]) -> int | None:
     """Return how many tokens the tokenizer makes of what these spell; None where it makes these."""
-    spelled = tuple(ids[:-1] if ids[-1] == policy.end_id else ids)
+    spelled = tuple(ids[:-1] if ids[-1] in policy.end_ids else ids)
     canonical = tuple(policy.encode(policy.decode(spelled)))
     return None if canonical == spelled else len(canonical)
 
@@ -188,7 +188,7 @@ def _mark(policy: TokenPolicy, drawn: Completion, t: int, at: tuple[str, int]) -
     ids = drawn.token_ids or ()
     piece, start = at
     last = t == len(ids) - 1
-    if not piece and ids[t] == policy.end_id:
+    if not piece and ids[t] in policy.end_ids:
         return "end"
     if last and drawn.finish_reason is FinishReason.LENGTH:
         return "token limit"
@@ -204,7 +204,7 @@ def _prompt_token(policy: TokenPolicy, prompt: Sequence[int], place: int, piece:
         return PromptToken(prompt[place], piece)
     if policy.decode([prompt[place]]):
         return PromptToken(prompt[place], "", "part of a character")
-    ends = prompt[place] == policy.end_id
+    ends = prompt[place] in policy.end_ids
     return PromptToken(prompt[place], "", "start" if place == 0 else "end" if ends else "special")
 
 

@@ -66,7 +66,11 @@ def _policy(manifest: Manifest) -> dict[str, Any]:
     if policy.kind == "recorded":
         return {"kind": policy.kind, **{f"identity.{key}": value for key, value in policy.identity.items()},
                 "completions_sha256": manifest.inputs.completions_sha256}  # fmt: skip
-    return {"kind": policy.kind, "name": policy.name,
+    # Weights that are pinned by their hash are the same policy under any name.
+    pinned = isinstance(policy.identity.get("weights_sha256"), str) and not str(
+        policy.identity["weights_sha256"]
+    ).startswith("hub commit unknown")
+    return {"kind": policy.kind, **({} if pinned else {"name": policy.name}),
             **{f"identity.{key}": value for key, value in policy.identity.items()}}  # fmt: skip
 
 

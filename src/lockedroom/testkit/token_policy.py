@@ -89,9 +89,11 @@ def check_endings(policy: TokenPolicy, prompts: Sequence[Prompt] = PROMPTS) -> N
     """A stopped completion ends with one end token, a truncated one holds none, and the ids spell the text."""
     for c in _complete(policy, prompts, range(16)):
         ids = _ids(c)
-        _expect(policy.decode([i for i in ids if i != policy.end_id]) == c.text, f"ids {ids} do not spell {c.text!r}")
-        _expect(policy.end_id not in ids[:-1], f"an end token inside {ids}")
-        stopped = ids[-1] == policy.end_id
+        _expect(
+            policy.decode([i for i in ids if i not in policy.end_ids]) == c.text, f"ids {ids} do not spell {c.text!r}"
+        )
+        _expect(not set(policy.end_ids) & set(ids[:-1]), f"an end token inside {ids}")
+        stopped = ids[-1] in policy.end_ids
         _expect(
             c.finish_reason is (FinishReason.STOP if stopped else FinishReason.LENGTH), f"{c.finish_reason} for {ids}"
         )
@@ -107,7 +109,7 @@ def check_truncation(policy: TokenPolicy, prompts: Sequence[Prompt] = PROMPTS) -
                 _ids(short) == _ids(full)[:limit],
                 f"limit {limit}: {short.token_ids} is no beginning of {full.token_ids}",
             )
-            ended = policy.end_id in _ids(short)
+            ended = bool(set(policy.end_ids) & set(_ids(short)))
             _expect(
                 (short.finish_reason is FinishReason.STOP) == ended, f"limit {limit}: {short.finish_reason} for {short}"
             )
