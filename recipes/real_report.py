@@ -175,7 +175,8 @@ def _learned(lab: Lab, sizes: Sizes) -> list[str]:
         "",
         f"Then {sizes.steps} policy-gradient steps of {sizes.prompts} prompts × {sizes.group} completions (leave-one-out baseline, KL in the "
         f"reward, learning rate {sizes.rate:g}, the adapter alone): {learned.completions:,} completions, {learned.tokens:,} tokens. "
-        "The control arm spends the same CPU time on more of the warm-up instead.",
+        "The control arm spends the CPU time of these steps on more of the warm-up instead (that of the learning run by the share of its "
+        "wall time that steps took).",
         "",
         *_arms(lab, sizes),
         "",
@@ -225,9 +226,10 @@ def _conclusion(lab: Lab) -> str:
     """Say what the two comparisons of the learned policy amount to."""
     said = {Verdict.BETTER: "better than", Verdict.WORSE: "worse than"}
     alone, control = (_against(lab, a, "learned/learned").verdict for a in ("learned/base", "longer-dev"))
+    to_base, to_control = (said.get(verdict, "not distinguishable from") for verdict in (alone, control))
     sentence = (
-        f"On problems it never trained on, the policy is after policy gradients {said.get(alone, 'not told from')} after the warm-up "
-        f"alone, and {said.get(control, 'not told from')} after as much CPU time of further warm-up."
+        f"On problems it never trained on, warm-up + policy gradients is {to_base} warm-up only, and {to_control} the longer "
+        "warm-up, which cost as much CPU time."
     )
     if control is Verdict.WORSE:
         sentence += (

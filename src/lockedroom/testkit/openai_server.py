@@ -176,9 +176,11 @@ class OpenAIServer:
 
     async def _stop(self) -> None:
         self._server.close()
-        for task in self._connections:
-            task.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        # A connection that was accepted a moment ago has a task that has not begun: it is let in, and then ended.
+        while waiting := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in self._connections:
+                task.cancel()
+            await asyncio.wait(waiting, timeout=0.01)
         await self._server.wait_closed()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
