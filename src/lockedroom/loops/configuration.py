@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -49,6 +49,18 @@ def read_config(
 
     Raises BadInput for an unknown key, a wrong type, a missing dataset, or nothing to resume.
     """
+    saved = saved_settings(file, resumed)
+    merged = {**saved, **flags}
+    for name, given in (("sampling", sampling), ("backend", flags.get("backend", {}))):
+        merged[name] = {**saved_table(saved, name), **given}
+    return as_config(merged, EvaluateConfig)
+
+
+C = TypeVar("C", bound=msgspec.Struct)
+
+
+def saved_settings(file: Path | None, resumed: Path | None) -> dict[str, Any]:
+    """Return what an interrupted run was begun with, and over it what a file says. Raises BadInput."""
     saved: dict[str, Any] = {}
     if resumed is not None:
         if not (resumed / CONFIG).is_file():
@@ -56,13 +68,15 @@ def read_config(
         saved = read_toml(resumed / CONFIG)
     if file is not None:
         saved |= read_toml(file)
-    merged = {**saved, **flags}
-    for name, given in (("sampling", sampling), ("backend", flags.get("backend", {}))):
-        merged[name] = {**saved_table(saved, name), **given}
+    return saved
+
+
+def as_config(merged: dict[str, Any], kind: type[C]) -> C:
+    """Return settings as a configuration. Raises BadInput for a missing dataset, an unknown key or a wrong type."""
     if "dataset" not in merged:
         raise BadInput("--dataset is missing: name the file of examples")
     try:
-        return msgspec.convert(merged, EvaluateConfig)
+        return msgspec.convert(merged, kind)
     except msgspec.ValidationError as error:
         raise BadInput(f"configuration: {reword(str(error))}") from None
 

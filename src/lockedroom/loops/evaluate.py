@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -17,7 +16,6 @@ from pathlib import Path
 
 import msgspec
 
-from lockedroom._version import __version__
 from lockedroom.dataset.load import canonical_line, read_examples
 from lockedroom.errors import BadInput, CannotWrite, Sealed
 from lockedroom.jsonl import encode_lines, read_batches
@@ -39,7 +37,6 @@ from lockedroom.results.run_folder import EXAMPLES, PIECES, SUMMARY_JSON, SUMMAR
 from lockedroom.results.summary import Summary, summarise
 from lockedroom.results.tally import Tally
 from lockedroom.safeguards import manifest as manifests
-from lockedroom.safeguards.environment import read_git_state, read_hardware
 from lockedroom.safeguards.room import DatasetIdentity, Room, ScorerIdentity
 from lockedroom.scorer.identity import source_sha256
 from lockedroom.visible import visible
@@ -285,8 +282,7 @@ def _close(
         run.examples.digest.hexdigest(), config.split or Path(config.dataset).stem, run.examples.lines
     )
     manifest = manifests.Manifest(
-        format=manifests.FORMAT,
-        run_id=os.urandom(8).hex(),
+        **manifests.made_here(),
         kind="evaluate",
         room=Room(dataset, room_prompts(opened, run.path / EXAMPLES), scorer, opened.declared.sampling),
         policy=opened.policy.spec,
@@ -296,9 +292,6 @@ def _close(
         seed=config.sampling.seed,
         command=list(command),
         inputs=inputs,
-        versions={"lockedroom": __version__, "python": platform.python_version(), "msgspec": msgspec.__version__},
-        git=read_git_state(Path.cwd()),
-        hardware=read_hardware(),
         threads=config.threads,
         timing=timing,
         files={},

@@ -7,8 +7,6 @@ holdout is never read. Memory does not grow with the number of steps.
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -16,7 +14,6 @@ from pathlib import Path
 
 import msgspec
 
-from lockedroom._version import __version__
 from lockedroom.errors import BadInput
 from lockedroom.loops.attempt import judge
 from lockedroom.loops.learn_batch import Draw
@@ -34,7 +31,6 @@ from lockedroom.results.learning_summary import LEARNING_JSON, LEARNING_MD, Lear
 from lockedroom.results.notebook import as_html
 from lockedroom.results.run_folder import EXAMPLES, indented_json
 from lockedroom.safeguards import manifest as manifests
-from lockedroom.safeguards.environment import read_git_state, read_hardware
 from lockedroom.safeguards.room import DatasetIdentity, Room
 
 
@@ -157,8 +153,7 @@ def _close(
     opened, examples = learning.opened, run.run.examples
     dataset = DatasetIdentity(examples.digest.hexdigest(), Path(config.dataset).stem, examples.lines)
     manifest = manifests.Manifest(
-        format=manifests.FORMAT,
-        run_id=os.urandom(8).hex(),
+        **manifests.made_here(),
         kind="learn",
         room=Room(dataset, room_prompts(opened, run.path / EXAMPLES), learning.scorer, opened.declared.sampling),
         policy=learning.reference.spec,
@@ -168,9 +163,6 @@ def _close(
         seed=config.sampling.seed,
         command=list(command),
         inputs=manifests.Inputs(dataset=config.dataset),
-        versions={"lockedroom": __version__, "python": platform.python_version(), "msgspec": msgspec.__version__},
-        git=read_git_state(Path.cwd()),
-        hardware=read_hardware(),
         threads=config.threads,
         timing=timing,
         files={},

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -17,7 +15,6 @@ from pathlib import Path
 
 import msgspec
 
-from lockedroom._version import __version__
 from lockedroom.dataset.load import canonical_line, first_refused_by
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import encode_lines, read_batches
@@ -32,7 +29,6 @@ from lockedroom.results.summary import Summary, summarise
 from lockedroom.results.tally import Tally
 from lockedroom.results.verify import verify
 from lockedroom.safeguards import manifest as manifests
-from lockedroom.safeguards.environment import read_git_state, read_hardware
 from lockedroom.safeguards.room import ScorerIdentity
 from lockedroom.visible import visible
 
@@ -171,15 +167,12 @@ def _manifest(
         came_from = manifests.Origin(origin.run_id, digest)
     return msgspec.structs.replace(
         origin,
-        run_id=os.urandom(8).hex(),
+        **manifests.made_here(),
         kind="rescore",
         room=msgspec.structs.replace(origin.room, scorer=identity),
         scorer=scorer.spec,
         command=list(command),
         inputs=msgspec.structs.replace(origin.inputs, rescored_from=came_from),
-        versions={"lockedroom": __version__, "python": platform.python_version(), "msgspec": msgspec.__version__},
-        git=read_git_state(Path.cwd()),
-        hardware=read_hardware(),
         timing=timing,
         files={},
     )

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -18,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lockedroom._version import __version__
 from lockedroom.dataset.load import canonical_line, first_refused_by, read_examples
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import encode_lines
@@ -42,7 +39,6 @@ from lockedroom.results.search import (
 from lockedroom.results.summary import Summary, summarise
 from lockedroom.results.tally import Tally
 from lockedroom.safeguards import manifest as manifests
-from lockedroom.safeguards.environment import read_git_state, read_hardware
 from lockedroom.safeguards.room import DatasetIdentity, Room
 
 if TYPE_CHECKING:
@@ -213,8 +209,7 @@ def _close(
     summary = summarise(tally, opened.scorer.spec, config.confidence)
     found = sum_up_search(rows, config.selector)
     manifest = manifests.Manifest(
-        format=manifests.FORMAT,
-        run_id=os.urandom(8).hex(),
+        **manifests.made_here(),
         kind="search",
         room=Room(
             DatasetIdentity(run.examples.digest.hexdigest(), Path(config.dataset).stem, run.examples.lines),
@@ -229,9 +224,6 @@ def _close(
         seed=config.sampling.seed,
         command=list(command),
         inputs=manifests.Inputs(dataset=config.dataset),
-        versions={"lockedroom": __version__, "python": platform.python_version(), "msgspec": msgspec.__version__},
-        git=read_git_state(Path.cwd()),
-        hardware=read_hardware(),
         threads=config.threads,
         timing=timing,
         files={},

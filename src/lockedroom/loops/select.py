@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import platform
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +18,6 @@ from typing import Any
 
 import msgspec
 
-from lockedroom._version import __version__
 from lockedroom.dataset.load import canonical_line
 from lockedroom.jsonl import encode_lines, read_batches
 from lockedroom.loops.engine import Engine
@@ -67,7 +64,6 @@ from lockedroom.results.selection_sums import SelectionSums
 from lockedroom.results.summary import Summary, summarise
 from lockedroom.results.tally import Tally
 from lockedroom.safeguards import manifest as manifests
-from lockedroom.safeguards.environment import read_git_state, read_hardware
 
 RECORDS_AT_A_TIME = 16_384
 Progress = Callable[[int], None]
@@ -247,7 +243,7 @@ def _close(
     missing = tally.failures.get("missing_completion")
     manifest = msgspec.structs.replace(
         source.manifest,
-        run_id=os.urandom(8).hex(),
+        **manifests.made_here(),
         kind="select",
         room=msgspec.structs.replace(source.manifest.room, scorer=judges.measured_by),
         scorer=spec,
@@ -259,9 +255,6 @@ def _close(
             missing_completions=missing.count if missing else 0,
             missing_first=tuple(name for name, _ in missing.shown) if missing else (),
         ),
-        versions={"lockedroom": __version__, "python": platform.python_version(), "msgspec": msgspec.__version__},
-        git=read_git_state(Path.cwd()),
-        hardware=read_hardware(),
         timing=timing,
         files={},
     )

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -17,7 +15,6 @@ from pathlib import Path
 
 import msgspec
 
-from lockedroom._version import __version__
 from lockedroom.dataset.load import canonical_line, read_examples
 from lockedroom.errors import BadInput, CannotWrite
 from lockedroom.jsonl import encode_lines
@@ -48,7 +45,6 @@ from lockedroom.results.selectors import passed
 from lockedroom.results.summary import Summary, summarise
 from lockedroom.results.tally import Tally
 from lockedroom.safeguards import manifest as manifests
-from lockedroom.safeguards.environment import read_git_state, read_hardware
 from lockedroom.safeguards.room import DatasetIdentity, Room, ScorerIdentity
 
 # Examples whose waves are drawn together: what a kill can cost.
@@ -222,8 +218,7 @@ def _close(
     summary = summarise(tally, opened.scorer.spec, config.confidence)
     found = sums.finish(config.confidence)
     manifest = manifests.Manifest(
-        format=manifests.FORMAT,
-        run_id=os.urandom(8).hex(),
+        **manifests.made_here(),
         kind=KIND,
         room=Room(
             DatasetIdentity(run.examples.digest.hexdigest(), Path(config.dataset).stem, run.examples.lines),
@@ -238,9 +233,6 @@ def _close(
         seed=config.sampling.seed,
         command=list(command),
         inputs=manifests.Inputs(dataset=config.dataset),
-        versions={"lockedroom": __version__, "python": platform.python_version(), "msgspec": msgspec.__version__},
-        git=read_git_state(Path.cwd()),
-        hardware=read_hardware(),
         threads=config.threads,
         timing=timing,
         files={},

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from lockedroom._version import __version__
 from lockedroom.dataset.sealed import refuse_sealed
 from lockedroom.errors import BadInput, Tampered
 from lockedroom.jsonl import BLOCK_BYTES, open_for_reading
 from lockedroom.records import PolicySpec, ScorerSpec
-from lockedroom.safeguards.environment import GitState, Hardware
+from lockedroom.safeguards.environment import GitState, Hardware, read_git_state, read_hardware
 from lockedroom.safeguards.room import Room
 
 NAME = "manifest.json"
@@ -76,6 +79,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     threads: int
     timing: Timing
     files: dict[str, FileEntry]
+
+
+def made_here() -> dict[str, Any]:
+    """Return the fields of a new manifest that say which run it is and where it was made."""
+    return {
+        "format": FORMAT,
+        "run_id": os.urandom(8).hex(),
+        "versions": {"lockedroom": __version__, "python": platform.python_version(), "msgspec": msgspec.__version__},
+        "git": read_git_state(Path.cwd()),
+        "hardware": read_hardware(),
+    }
 
 
 def measure_file(path: Path) -> FileEntry:

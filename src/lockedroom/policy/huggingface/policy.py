@@ -18,6 +18,7 @@ from lockedroom.policy.huggingface.forward import WHOLE_STEP, completion_logits,
 from lockedroom.policy.huggingface.sample import sample
 from lockedroom.policy.huggingface.source import ADAPTER_WEIGHTS, SAVED, Saved
 from lockedroom.policy.huggingface.text import TextCodec
+from lockedroom.policy.limits import fitting_prompt, token_limit
 from lockedroom.policy.tiny.sample import Ask, check_sampling, sampled_logprobs
 from lockedroom.policy.tiny.train import pack
 from lockedroom.protocols import Prompt, TrainablePolicy, TrainingPass
@@ -60,27 +61,13 @@ class HuggingFacePolicy(TrainablePolicy):
 
     def prompt_ids(self, prompt: str, example_id: str | None = None) -> tuple[int, ...]:
         """Return a prompt's ids, template included. Raises BadInput for prompts that cannot be rendered or are too long."""
-        where = "prompt" if example_id is None else f"example {example_id!r}: prompt"
-        try:
-            ids = self.codec.prompt_ids(prompt)
-        except BadInput as error:
-            raise BadInput(f"{where}: {error}") from None
-        if len(ids) >= self.context:
-            raise BadInput(
-                f"{where}: {len(ids)} tokens, template included, leave no room in this policy's context of "
-                f"{self.context}; shorten the prompt"
-            )
-        return ids
+        return fitting_prompt(
+            self.codec.prompt_ids, prompt, context=self.context, included="template", example_id=example_id
+        )
 
     def token_limit(self, prompt: Sequence[int], sampling: Sampling) -> int:
         """Return how many tokens a completion may have, end token included: `max_tokens`, or what the context leaves."""
-        room = self.context - len(prompt)
-        if sampling.max_tokens is not None and sampling.max_tokens > room:
-            raise BadInput(
-                f"max_tokens: {sampling.max_tokens} after a prompt of {len(prompt)} tokens exceeds this "
-                f"policy's context of {self.context}; give at most {room}, or none to use what is left"
-            )
-        return sampling.max_tokens or room
+        return token_limit(self.context, prompt, sampling)
 
     def complete(
         self, prompts: Sequence[Prompt], draws: range, sampling: Sampling, *, step: int = 0

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lockedroom.errors import BadInput
+from lockedroom.policy.limits import fitting_prompt, token_limit
 from lockedroom.policy.tiny.model import TinyConfig, TinyModel
 from lockedroom.policy.tiny.sample import Ask, check_sampling, sample, sampled_logprobs
 from lockedroom.policy.tiny.tokenizer import END, Tokenizer
@@ -123,27 +124,17 @@ class TinyPolicy(TrainablePolicy):
 
     def prompt_ids(self, prompt: str, example_id: str | None = None) -> tuple[int, ...]:
         """Return a prompt's ids, start token included. Raises BadInput for unknown characters and prompts that are too long."""
-        where = "prompt" if example_id is None else f"example {example_id!r}: prompt"
-        try:
-            ids = (END, *self.tokenizer.encode(prompt))
-        except BadInput as error:
-            raise BadInput(f"{where}: {error}") from None
-        if len(ids) >= self.context:
-            raise BadInput(
-                f"{where}: {len(ids)} tokens, start token included, leave no room in this policy's context of "
-                f"{self.context}; shorten the prompt"
-            )
-        return ids
+        return fitting_prompt(
+            lambda text: (END, *self.tokenizer.encode(text)),
+            prompt,
+            context=self.context,
+            included="start token",
+            example_id=example_id,
+        )
 
     def token_limit(self, prompt: Sequence[int], sampling: Sampling) -> int:
         """Return how many tokens a completion may have, end token included: `max_tokens`, or what the context leaves."""
-        room = self.context - len(prompt)
-        if sampling.max_tokens is not None and sampling.max_tokens > room:
-            raise BadInput(
-                f"max_tokens: {sampling.max_tokens} after a prompt of {len(prompt)} tokens exceeds this "
-                f"policy's context of {self.context}; give at most {room}, or none to use what is left"
-            )
-        return sampling.max_tokens or room
+        return token_limit(self.context, prompt, sampling)
 
     def complete(
         self, prompts: Sequence[Prompt], draws: range, sampling: Sampling, *, step: int = 0

@@ -1,0 +1,39 @@
+"""What fits into a model's context: a prompt, and the completion after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from lockedroom.errors import BadInput
+from lockedroom.records import Sampling
+
+
+def fitting_prompt(
+    render: Callable[[str], tuple[int, ...]], prompt: str, *, context: int, included: str, example_id: str | None
+) -> tuple[int, ...]:
+    """Return a prompt's ids as `render` makes them. Raises BadInput where it cannot, and where no token fits behind them.
+
+    `included` says what the ids hold besides the prompt.
+    """
+    where = "prompt" if example_id is None else f"example {example_id!r}: prompt"
+    try:
+        ids = render(prompt)
+    except BadInput as error:
+        raise BadInput(f"{where}: {error}") from None
+    if len(ids) >= context:
+        raise BadInput(
+            f"{where}: {len(ids)} tokens, {included} included, leave no room in this policy's context of {context}; "
+            "shorten the prompt"
+        )
+    return ids
+
+
+def token_limit(context: int, prompt: Sequence[int], sampling: Sampling) -> int:
+    """Return how many tokens a completion may have, end token included: `max_tokens`, or what the context leaves."""
+    room = context - len(prompt)
+    if sampling.max_tokens is not None and sampling.max_tokens > room:
+        raise BadInput(
+            f"max_tokens: {sampling.max_tokens} after a prompt of {len(prompt)} tokens exceeds this "
+            f"policy's context of {context}; give at most {room}, or none to use what is left"
+        )
+    return sampling.max_tokens or room
