@@ -106,7 +106,7 @@ def test_the_report_leads_to_a_page_for_every_run_of_the_story(demo: tuple[Path,
     links = re.findall(r'<a href="([^"#]+)"', page)
     assert {"training.html", "comparison.html", "goodhart.html", "base.html"} <= set(links)
     assert all((demo[0] / link).is_file() for link in links)
-    assert f"Open {demo[0] / 'report.html'}" in demo[1]
+    assert demo[1].endswith(f"The report: {demo[0] / 'report.html'}\n")
     assert "scorer.fingerprint" in page
 
 

@@ -44,11 +44,13 @@ def run(args: argparse.Namespace) -> int:
             continue
         told.append((act, act.tell(stage)))
         _show(told[-1][1])
-    _conclude(out, told)
+    report = _conclude(out, told)
     print(f"\n{time.monotonic() - began:.0f} s. The runs are in {out}/ . Check one, or look inside:")
     shown = out / RECORDED[1]
     print(f"  lockedroom verify  {shown}")
     print(f"  lockedroom inspect {shown} --code wrong_answer")
+    if report is not None:
+        print(f"\nThe report: {report}")
     return 0
 
 
@@ -62,16 +64,17 @@ def _show(told: Told) -> None:
     print(flush=True)
 
 
-def _conclude(out: Path, told: list[tuple[Act, Told]]) -> None:
-    """Write the pages, and say where they are."""
+def _conclude(out: Path, told: list[tuple[Act, Told]]) -> Path | None:
+    """Write the pages and return the one to open; None where they are left out."""
     import importlib.util
 
     print("## The report", flush=True)
     if importlib.util.find_spec("jinja2") is None:
         print("  (left out: pip install 'lockedroom[report]')")
-        return
+        return None
     from lockedroom.report.demo_page import write_demo_pages
 
     page = write_demo_pages(out, told)
     count = sum(1 for _ in out.glob("*.html"))
-    print(f"  • {count} pages, every run verified on the way. Open {page}")
+    print(f"  • {count} pages, every run verified on the way.")
+    return page
