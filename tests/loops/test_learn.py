@@ -304,6 +304,11 @@ def test_sealed_holdout_and_overlapping_splits_are_never_learned_from(data: Path
     assert not (tmp_path / "a").exists()
 
 
+def test_a_dataset_that_is_not_there_is_named_before_the_dev_file_it_should_have(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"nowhere\.jsonl: no such file"):
+        learn(LearnConfig(dataset=str(tmp_path / "nowhere.jsonl")), tmp_path / "run")
+
+
 def test_weight_of_kl_alone_says_where_it_goes() -> None:
     def estimator(preset: str, beta: float) -> dict[str, Any]:
         flags = {"dataset": "d", "preset": preset}

@@ -120,6 +120,8 @@ def dev_of(config: LearnConfig) -> Path:
     """Return the dev file: the one named, or dev.jsonl beside the dataset."""
     if config.dev is not None:
         return Path(config.dev)
+    if not Path(config.dataset).exists():
+        raise BadInput(f"{config.dataset}: no such file; check the path")
     beside = Path(config.dataset).with_name("dev.jsonl")
     if not beside.is_file() or beside == Path(config.dataset):
         raise BadInput(f"--dev is missing and there is no {beside}: name a file of examples to measure on")
