@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -300,14 +301,9 @@ def test_a_row_of_odd_values_is_imported_or_refused_with_one_message(
 
 
 def test_an_inspect_log_without_inspect_says_what_to_install(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    try:
-        import inspect_ai  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
-    except ImportError:
-        pass
-    else:
-        pytest.skip("Inspect is installed here; conformance/ tests reading its logs")
+    monkeypatch.setitem(sys.modules, "inspect_ai", None)  # as where it is not installed
     (tmp_path / "x.eval").write_bytes(b"")
 
     assert main(["import", str(tmp_path / "x.eval"), "--from", "inspect", "--out", str(tmp_path / "in")]) == 2

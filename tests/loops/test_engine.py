@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -186,10 +186,10 @@ def test_flags_that_do_not_go_together_are_one_message(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="ray is installed here, so nothing is missing")
 def test_without_ray_the_message_says_how_to_install_it(
-    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as where it is not installed
     code = main(["evaluate", "--on", "ray", "--dataset", str(files / "d.jsonl"), "--policy", "scripted:x",
                  "--out", str(tmp_path / "run")])  # fmt: skip
 

@@ -119,7 +119,7 @@ def evaluate(
             # The disk is full, or attempts were costly: what is finished is kept. Else the run is made again in no time.
             run.abandon(remove=not isinstance(error, CannotWrite) and not (opened.costly and run.holds_attempts()))
             raise
-        except BaseException:
+        except BaseException:  # Ctrl-C and bugs too: the files are closed, and what is finished stays for --resume
             run.abandon(remove=False)
             raise
 

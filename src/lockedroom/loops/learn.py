@@ -80,7 +80,7 @@ def learn(
         except BadInput:
             run.abandon(remove=run.run.records.lines == 0)
             raise
-        except BaseException:
+        except BaseException:  # Ctrl-C and bugs too: the files are closed, and what is finished stays for --resume
             run.abandon(remove=False)
             raise
 

@@ -79,7 +79,7 @@ def run_pieces(
             raise CannotWrite(
                 f"{run}: a worker process died; continue with --resume, perhaps with fewer --workers"
             ) from None
-        except BaseException:
+        except BaseException:  # Ctrl-C and bugs too: no worker is left behind
             for worker in set(multiprocessing.active_children()) - others:
                 worker.terminate()
             raise

@@ -101,7 +101,7 @@ def draw_until_pass(
                 (run.path / ATTEMPTS).unlink(missing_ok=True)
             run.abandon(remove=remove)
             raise
-        except BaseException:
+        except BaseException:  # Ctrl-C and bugs too: the files are closed, and what is finished stays for --resume
             run.abandon(remove=False)
             raise
 

@@ -123,9 +123,7 @@ def _try(source: Source, what: str, read: Callable[[], Loaded]) -> Loaded:
         warnings.simplefilter("ignore")  # of transformers and peft, about their own files and past versions
         try:
             return read()
-        except BadInput:
-            raise
-        except ModuleNotFoundError:
+        except (BadInput, ModuleNotFoundError):
             raise
         except Exception as error:  # noqa: BLE001  (a foreign folder fails inside foreign code in ways nobody can list)
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
