@@ -10,11 +10,13 @@ Shape letters: R rows, K slots (padding, prompt and completion), V vocabulary, H
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
@@ -116,8 +118,20 @@ def read_start(model: Any, ids: tuple[int, ...]) -> Start:
         return Start((), [])
     cache = DynamicCache()
     tokens_1K = torch.tensor([ids], device=model.device)
-    model(input_ids=tokens_1K, past_key_values=cache, use_cache=True, logits_to_keep=1)
+    model(input_ids=tokens_1K, **_given(model, cache), logits_to_keep=1)
     return Start(ids, _pairs(cache))
+
+
+def _given(model: Any, cache: Cache) -> dict[str, Any]:
+    """Return the arguments that hand a model its cache, to be read and added to."""
+    network = model.get_base_model() if hasattr(model, "peft_config") else model
+    return {_cache_argument(type(network)): cache, "use_cache": True}
+
+
+@functools.lru_cache
+def _cache_argument(network: type[nn.Module]) -> str:
+    """Return what a model's class calls its cache: `cache` since transformers 5.24, `past_key_values` before that."""
+    return "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
 
 
 def _pairs(cache: Any) -> list[tuple[Tensor, Tensor]]:
@@ -171,8 +185,7 @@ def _read_rests(
         input_ids=tokens_RK,
         attention_mask=whole_RK,
         position_ids=_positions(whole_RK)[:, len(start.ids) :],
-        past_key_values=cache,
-        use_cache=True,
+        **_given(model, cache),
         logits_to_keep=1,
     )
     return cache, whole_RK, out.logits[:, -1]
@@ -204,8 +217,7 @@ def extend(model: Any, prefixes: Prefixes, parents_R: Tensor, tokens_R: Tensor, 
             input_ids=tokens_R[block, None],
             attention_mask=longer.mask_RK[block],
             position_ids=longer.positions_R[block, None],
-            past_key_values=cache,
-            use_cache=True,
+            **_given(model, cache),
         )
         logits.append(out.logits[:, -1])
     longer.positions_R = longer.positions_R + 1
