@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -124,14 +124,14 @@ def read_start(model: Any, ids: tuple[int, ...]) -> Start:
 
 def _given(model: Any, cache: Cache) -> dict[str, Any]:
     """Return the arguments that hand a model its cache, to be read and added to."""
-    network = model.get_base_model() if hasattr(model, "peft_config") else model
-    return {_cache_argument(type(network)): cache, "use_cache": True}
+    network: nn.Module = model.get_base_model() if hasattr(model, "peft_config") else model
+    return {_cache_argument(type(network).forward): cache, "use_cache": True}
 
 
 @functools.lru_cache
-def _cache_argument(network: type[nn.Module]) -> str:
+def _cache_argument(forward: Callable[..., Any]) -> str:
     """Return what a model's class calls its cache: `cache` since transformers 5.24, `past_key_values` before that."""
-    return "cache" if "cache" in inspect.signature(network.forward).parameters else "past_key_values"
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
 
 
 def _pairs(cache: Any) -> list[tuple[Tensor, Tensor]]:
