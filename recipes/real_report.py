@@ -134,9 +134,10 @@ def _selected(lab: Lab, engines: Sequence[str], sizes: Sizes) -> list[str]:
 def _engines_side_by_side(lab: Lab) -> list[str]:
     if lab.finished("compare-engines") is None:
         return []
+    found = _against(lab, "hf-four-shot", "server-four-shot")
     return [
-        "The engines are not compared with a verdict: each has random numbers of its own, which the room states, so `compare` "
-        "shows them side by side only with `--not-comparable`.",
+        "The same weights in two engines are two policies in one room, each with random numbers of its own. One draw at a time the "
+        f"server passes {_difference(found)} against `hf:` (p {found.p_value:.2g}): **{found.verdict.name}**.",
         "",
     ]
 

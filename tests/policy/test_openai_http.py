@@ -61,7 +61,7 @@ def texts(results: list[Completion | Failure]) -> list[str]:
 def test_the_module_can_be_named_without_its_libraries() -> None:
     code = (
         "import sys; sys.modules['httpx'] = None\n"
-        "from lockedroom.policy.openai_http import SEED_SCHEME, open_server\n"
+        "from lockedroom.policy.openai_http import open_server\n"
         "from lockedroom.policy.backend import Backend\n"
         "try: open_server('http://localhost/v1#m', Backend())\n"
         "except Exception as error: print(type(error).__name__, error)"

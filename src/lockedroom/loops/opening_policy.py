@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -9,7 +10,7 @@ import msgspec
 
 from lockedroom.errors import BadInput, Tampered
 from lockedroom.policy.backend import Backend
-from lockedroom.policy.declared import Declared, read_declared
+from lockedroom.policy.declared import INDEPENDENT, SAMPLING_FIELDS, UNDECLARED, Declared, read_declared
 from lockedroom.policy.recorded import RecordedPolicy
 from lockedroom.policy.scripted import ScriptedPolicy
 from lockedroom.protocols import Policy, Prompt, TokenPolicy
@@ -61,16 +62,14 @@ def open_policy(names: NamesPolicy) -> tuple[Policy, Declared, int]:
     if policy.startswith(SCRIPTED):
         text = policy.removeprefix(SCRIPTED)
         scripted = ScriptedPolicy(lambda prompt, _draw: _fill(text, prompt), name=policy)
-        return scripted, _declared_live(names.sampling, "none: the script decides"), draws
+        return scripted, _declared_live(names.sampling), draws
     if policy.startswith(SERVERS):
-        from lockedroom.policy.openai_http import SEED_SCHEME as SERVER_SEEDS
         from lockedroom.policy.openai_http import open_server
 
-        return open_server(policy, names.backend), _declared_live(names.sampling, SERVER_SEEDS), draws
-    from lockedroom.policy.tiny.randomness import SEED_SCHEME
-
+        server = open_server(policy, names.backend)
+        return server, _declared_live(names.sampling, server.spec.identity["not_taken"]), draws
     opened = open_token_policy(policy, threads=names.threads, backend=names.backend)
-    return opened, _declared_live(names.sampling, SEED_SCHEME), draws
+    return opened, _declared_live(names.sampling), draws
 
 
 def open_token_policy(name: str, *, threads: int, backend: Backend | None = None) -> TokenPolicy:
@@ -127,10 +126,11 @@ def _open_recorded(path: Path, names: NamesPolicy) -> tuple[Policy, Declared, in
     return policy, declared, names.draws or max(1, recorded)
 
 
-def _declared_live(sampling: Sampling, seed_scheme: str) -> Declared:
-    fields = msgspec.structs.asdict(sampling)
-    del fields["seed"]
-    return Declared({}, {"template": "{prompt}"}, {**fields, "stop": list(sampling.stop), "seed_scheme": seed_scheme})
+def _declared_live(sampling: Sampling, not_taken: Sequence[str] = ()) -> Declared:
+    """Return how a live policy is asked to draw; what its server does not take is the server's, so nobody declared it."""
+    asked = msgspec.structs.asdict(sampling) | {"stop": list(sampling.stop), "seed_scheme": INDEPENDENT}
+    known = {name: asked[name] if name not in not_taken else UNDECLARED for name in SAMPLING_FIELDS}
+    return Declared({}, {"template": "{prompt}"}, known)
 
 
 def _fill(text: str, prompt: Prompt) -> str:

@@ -17,6 +17,9 @@ from lockedroom.errors import BadInput
 from lockedroom.jsonl import open_for_reading
 
 UNDECLARED = "undeclared"
+# The seed scheme of every policy that the lab draws from: each draw has random numbers of its own, derived by hashing the
+# run's seed, the example and the draw, so no two examples share any. How they are derived is the policy's.
+INDEPENDENT = "independent"
 SECTIONS = ("policy", "prompts", "sampling")
 SAMPLING_FIELDS = ("temperature", "top_k", "top_p", "max_tokens", "stop", "seed_scheme")
 PROMPT_FIELDS = ("template",)

@@ -261,6 +261,12 @@ def _notes(a: _Run, b: _Run, columns_a: Columns, columns_b: Columns, options: Co
             f"draws an example: {a.manifest.draws} in A, {b.manifest.draws} here; draws are measurement effort, not a "
             "knob; each example counts by its mean, and the test, which supposes symmetric differences, is approximate"
         )
+    kinds = (a.manifest.policy.kind, b.manifest.policy.kind)
+    if kinds[0] != kinds[1]:
+        notes.append(
+            f"A was drawn by a policy of kind {kinds[0]}, this by one of kind {kinds[1]}: engine, precision and chat template "
+            "are the policy's, so a difference may be theirs as well as the model's"
+        )
     if a.manifest.files[RECORDS].sha256 == b.manifest.files[RECORDS].sha256:
         notes.append("its records are byte-identical with A's")
     graded = any((columns.rewards != columns.passed)[columns.scored].any() for columns in (columns_a, columns_b))

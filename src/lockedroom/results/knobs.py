@@ -13,6 +13,7 @@ from lockedroom.safeguards.manifest import Manifest
 from lockedroom.visible import visible
 
 KNOBS = ("policy", "selection")
+SEEDS = "seeds"  # in a policy's identity: how it derives random numbers, which changes draws and not what is drawn from
 NOTHING, RESAMPLING = "nothing", "resampling"
 
 
@@ -37,8 +38,9 @@ def find_turned(a: Manifest, b: Manifest) -> Turned:
     policy = _differences("policy", _policy(a), _policy(b))
     selection = _differences("selection", _selection(a), _selection(b))
     knobs = tuple(knob for knob, found in zip(KNOBS, (policy, selection), strict=True) if found)
-    if not knobs and a.seed != b.seed:
-        return Turned((), RESAMPLING, [f"seed: {a.seed} in A, {b.seed} in B"],
+    random = _differences("sampling", _random_numbers(a), _random_numbers(b))
+    if not knobs and random:
+        return Turned((), RESAMPLING, random,
                       "only the seed differs: the same policy was drawn again, so any difference is luck")  # fmt: skip
     if not knobs:
         return Turned((), NOTHING, [], "nothing was turned: policy, selection and seed are the same, "
@@ -71,7 +73,12 @@ def _policy(manifest: Manifest) -> dict[str, Any]:
         policy.identity["weights_sha256"]
     ).startswith("hub commit unknown")
     return {"kind": policy.kind, **({} if pinned else {"name": policy.name}),
-            **{f"identity.{key}": value for key, value in policy.identity.items()}}  # fmt: skip
+            **{f"identity.{key}": value for key, value in policy.identity.items() if key != SEEDS}}  # fmt: skip
+
+
+def _random_numbers(manifest: Manifest) -> dict[str, Any]:
+    """Return what decides which completions of one distribution were drawn."""
+    return {"seed": manifest.seed, SEEDS: manifest.policy.identity.get(SEEDS, "not said")}
 
 
 def _selection(manifest: Manifest) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from lockedroom.policy.backend import Backend
 from lockedroom.policy.huggingface.policy import HuggingFacePolicy, files_sha256
 from lockedroom.policy.huggingface.source import ADAPTER_WEIGHTS, HUB_COMMIT, Source
 from lockedroom.policy.huggingface.text import TextCodec
+from lockedroom.policy.tiny.randomness import SEED_SCHEME
 from lockedroom.records import PolicySpec
 from lockedroom.visible import visible
 
@@ -54,6 +55,7 @@ def load(source: Source, backend: Backend, *, threads: int) -> HuggingFacePolicy
         **codec.identity(),
         "end_ids": list(codec.end_ids),
         "engine": "transformers",
+        "seeds": SEED_SCHEME,
         "transformers": transformers.__version__,
         "tokenizers": tokenizers.__version__,
         "torch": str(torch.__version__),

@@ -14,8 +14,6 @@ from lockedroom.policy.backend import Backend
 if TYPE_CHECKING:
     from lockedroom.policy.openai_http.policy import ServerPolicy
 
-SEED_SCHEME = "blake2b(seed, example id, first draw of the request); the choices of a request are the server's"
-
 
 def open_server(name: str, backend: Backend, *, backoff_s: float = 0.5) -> ServerPolicy:
     """Return the policy behind `http://HOST:PORT/v1#MODEL`, after asking the server what it is and what it can do.

@@ -25,7 +25,15 @@ from lockedroom.policy.openai_http.asking import (
     Transient,
     read_or_junk,
 )
-from lockedroom.policy.openai_http.wire import NEUTRAL, Answer, Dialect, parse_answer, request_body, token_logprobs
+from lockedroom.policy.openai_http.wire import (
+    NEUTRAL,
+    SEED_SCHEME,
+    Answer,
+    Dialect,
+    parse_answer,
+    request_body,
+    token_logprobs,
+)
 from lockedroom.records import PolicySpec, Sampling
 
 PROBE = "1 + 1 ="
@@ -63,6 +71,7 @@ async def open_with(asker: Asker, name: str, backend: Backend) -> tuple[Dialect,
         "logprobs": "of the policy, for each token" if dialect.logprobs else "none",
         "not_taken": [] if dialect.extras else sorted(NEUTRAL),
         "choices_a_request": "as asked" if dialect.choices else 1,
+        "seeds": SEED_SCHEME,
     }
     return dialect, PolicySpec(name, "server", identity)
 

@@ -15,6 +15,7 @@ from lockedroom.policy.openai_http.address import Key
 from lockedroom.records import Completion, Failure, FailureCode, FinishReason, Sampling
 from lockedroom.visible import visible
 
+SEED_SCHEME = "blake2b(seed, example id, first draw of the request); the choices of a request are the server's"
 _PERSON = b"lockedroom-http"  # separates these hashes from every other use of BLAKE2b
 _FINISH = {
     "stop": FinishReason.STOP,

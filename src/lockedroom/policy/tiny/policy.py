@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lockedroom.errors import BadInput
 from lockedroom.policy.limits import fitting_prompt, token_limit
 from lockedroom.policy.tiny.model import TinyConfig, TinyModel
+from lockedroom.policy.tiny.randomness import SEED_SCHEME
 from lockedroom.policy.tiny.sample import Ask, check_sampling, sample, sampled_logprobs
 from lockedroom.policy.tiny.tokenizer import END, Tokenizer
 from lockedroom.policy.tiny.train import hidden_states, pack, read
@@ -51,6 +52,7 @@ class TinyPolicy(TrainablePolicy):
             "weights_sha256": weights.sha256,
             "format": weights.header.format,
             "engine": "lockedroom.policy.tiny",
+            "seeds": SEED_SCHEME,
             "torch": str(torch.__version__),
             "threads": threads,
             "instruction_set": torch.backends.cpu.get_cpu_capability(),
