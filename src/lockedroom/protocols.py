@@ -122,12 +122,15 @@ class TrainingPass(msgspec.Struct, frozen=True):
 
     logprobs_NT: log-probability of each sampled token, in nats, under the distribution that was sampled from (so that
     the first update's importance ratios are one); 0 outside the mask. mask_NT: True for the tokens of a completion, its
-    end token included. vocabulary_NTV: the policy's log-probabilities of every next token, where they were asked for.
+    end token included. vocabulary_RV: the same distribution's log-probabilities of every next token, in each distinct
+    state (a prompt and a beginning of a completion); state_NT: the state that each token was sampled in, any within R
+    outside the mask. The order of the states follows from the prompts and completions alone.
     """
 
     logprobs_NT: Tensor
     mask_NT: Tensor
-    vocabulary_NTV: Tensor | None = None
+    state_NT: Tensor
+    vocabulary_RV: Tensor
 
 
 class TrainablePolicy(TokenPolicy):
@@ -149,8 +152,6 @@ class TrainablePolicy(TokenPolicy):
         prompt_ids: Sequence[Sequence[int]],
         completion_ids: Sequence[Sequence[Sequence[int]]],
         sampling: Sampling,
-        *,
-        vocabulary: bool = False,
     ) -> TrainingPass:
         """Read the completions of each prompt (rows: prompt by prompt, completion by completion), with gradients."""
 

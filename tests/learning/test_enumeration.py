@@ -137,7 +137,8 @@ def test_the_exact_kl_of_the_states_visited_sums_to_the_kl_of_completions(world:
     tables = (world.logits_XSV.log_softmax(-1), world.ref_logits_XSV.log_softmax(-1))
     policy_NTV, ref_NTV = (table_XSV[:, listed.states_MT].flatten(0, 1) for table_XSV in tables)
     mask_NT = listed.mask_MT.repeat(len(world.rewards_XM), 1)
-    states_XM = kl.exact_per_state(policy_NTV, ref_NTV, mask_NT).sum(-1).view(len(world.rewards_XM), -1)
+    kl_NT = kl.exact_per_state(policy_NTV, ref_NTV).where(mask_NT, 0.0)
+    states_XM = kl_NT.sum(-1).view(len(world.rewards_XM), -1)
     policy_XM, ref_XM = _policy(world)
     assert torch.allclose((policy_XM.exp() * states_XM).sum(-1), reverse_kl(policy_XM, ref_XM), atol=1e-12)
 

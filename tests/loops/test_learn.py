@@ -214,9 +214,82 @@ def test_checkpoint_or_metrics_cut_short_are_refused(data: Path, tmp_path: Path)
         with pytest.raises(BadInput, match=r"checkpoint\.safetensors: the checkpoint is"):
             learn(config_of(data), out, resume=True)
     (out / "checkpoint.safetensors").write_bytes(kept)
+    steps = (out / STEPS).read_bytes()
     (out / STEPS).write_bytes(b"{}\n")
     with pytest.raises(BadInput, match=r"steps\.jsonl: holds 3 bytes"):
         learn(config_of(data), out, resume=True)
+    (out / STEPS).write_bytes(steps.replace(b'"step":1', b'"step":0'))
+    with pytest.raises(BadInput, match=r"steps\.jsonl: was changed after it was written"):
+        learn(config_of(data), out, resume=True)
+
+
+def test_checkpoint_of_another_format_is_refused_by_name(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    _abandoned(data, out)
+    kept = (out / "checkpoint.safetensors").read_bytes()
+    (out / "checkpoint.safetensors").write_bytes(kept.replace(b'\\"format\\":2', b'\\"format\\":1'))
+    with pytest.raises(BadInput, match="the checkpoint is of format 1, this lockedroom reads 2"):
+        learn(config_of(data), out, resume=True)
+
+
+def test_what_a_checkpoint_counts_is_on_the_disk_before_the_checkpoint_is(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    synced: dict[int, int] = {}  # inode -> bytes that a power cut leaves
+    lost: list[str] = []
+    sync, replace = os.fsync, os.replace
+
+    def watched_sync(descriptor: int) -> None:
+        sync(descriptor)
+        synced[os.fstat(descriptor).st_ino] = os.fstat(descriptor).st_size
+
+    def watched_replace(source: Path, target: Path) -> None:
+        if Path(target).name in ("checkpoint.safetensors", "manifest.json") and Path(target).parent == out:
+            names = [
+                *SAME[:4],
+                "timing.jsonl",
+                *(["learned.safetensors"] if Path(target).name == "manifest.json" else []),
+            ]
+            found = [(out / name).stat() for name in names]
+            lost.extend(
+                name for name, one in zip(names, found, strict=True) if synced.get(one.st_ino, 0) != one.st_size
+            )
+            seen.append(Path(target).name)
+        assert synced.get(os.stat(source).st_ino) == os.stat(source).st_size
+        replace(source, target)
+
+    seen: list[str] = []
+    monkeypatch.setattr(os, "fsync", watched_sync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    learn(config_of(data, learner=LearnerSettings(steps=4, group=4), draws=1), out)
+
+    assert seen == ["checkpoint.safetensors", "checkpoint.safetensors", "manifest.json"]
+    assert lost == []
+
+
+def test_run_killed_before_its_manifest_keeps_its_checkpoint(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+
+    def cut(source: Path, target: Path) -> None:
+        if Path(target) == out / "manifest.json":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", cut)
+    small = config_of(data, learner=LearnerSettings(steps=2, group=4), draws=1)
+    with pytest.raises(KeyboardInterrupt):
+        learn(small, out)
+    monkeypatch.setattr(os, "replace", replace)
+    assert (out / "checkpoint.safetensors").exists()
+
+    steps: list[object] = []
+    learn(small, out, resume=True, progress=steps.append)
+    assert [one for one in steps if isinstance(one, StepMetrics)] == []
+    assert not (out / "checkpoint.safetensors").exists()
 
 
 def test_reward_without_signal_is_refused_before_anything_is_spent(data: Path, tmp_path: Path) -> None:

@@ -218,3 +218,53 @@ def test_records_keep_the_sampled_ids_and_the_reference_logprob() -> None:
         assert record.completion is not None
         assert record.completion.token_ids == one.token_ids
         assert record.completion.ref_logprob == pytest.approx(sum(logprobs), abs=5e-4)
+
+
+@pytest.mark.parametrize(("temperature", "top_k", "micro_batch"), [(1.0, 0, None), (0.7, 0, 5), (1.3, 6, None)])
+def test_exact_kl_of_every_step_is_that_of_the_distributions_drawn_from(
+    temperature: float, top_k: int, micro_batch: int | None
+) -> None:
+    policy = load_tiny("tiny")
+    sampling = Sampling(max_tokens=10, temperature=temperature, top_k=top_k)
+    settings = LearnerSettings(steps=10, group=4, micro_batch=micro_batch)
+    learner = Learner(policy, policy.frozen_copy(), strictly, PRESETS["rloo"], settings=settings, sampling=sampling)
+    first = learner.step(TRAIN, 0)
+    assert top_k or first.metrics.kl_exact == pytest.approx(0, abs=1e-9)
+    learner.step(TRAIN, 1)
+    before = policy.frozen_copy()
+
+    result = learner.step(TRAIN, 2)
+
+    found = []
+    for example, group in zip(TRAIN, range(0, 64, 4), strict=True):
+        for drawn in result.completions[group : group + 4]:
+            assert isinstance(drawn, Completion)
+            ids = [[drawn.token_ids or ()]]
+            prompt = [policy.prompt_ids(example.prompt)]
+            ours = before.training_pass(prompt, ids, sampling)
+            theirs = load_tiny("tiny").training_pass(prompt, ids, Sampling(temperature=temperature))
+            p, q = ours.vocabulary_RV[ours.state_NT[0]].exp(), theirs.vocabulary_RV[theirs.state_NT[0]].exp()
+            found.append(float(torch.where(p > 0, p * (p / q).log(), 0.0).detach().sum()))
+    assert result.metrics.kl_exact == pytest.approx(sum(found) / len(found), rel=1e-4)
+    assert result.metrics.kl is not None
+    assert result.metrics.distance == result.metrics.kl_exact
+
+
+def test_without_a_reference_there_is_no_kl() -> None:
+    policy = load_tiny("tiny")
+    learner = Learner(policy, None, strictly, PRESETS["reinforce"], settings=LearnerSettings(group=4),
+                      sampling=Sampling(max_tokens=10))  # fmt: skip
+    metrics = learner.step(TRAIN, 0).metrics
+    assert (metrics.kl, metrics.kl_exact, metrics.distance) == (None, None, None)
+
+
+def test_large_vocabulary_has_an_exact_kl_only_in_a_loss_that_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lockedroom.loops.learner.LARGEST_VOCABULARY", 10)
+    assert make().step(TRAIN, 0).metrics.kl_exact is None
+    estimator = Estimator(kl="exact-in-loss", beta=0.1)
+    again = make(estimator)
+    steps(again, range(2))
+    monkeypatch.undo()
+    kept = make(estimator)
+    steps(kept, range(2))
+    assert same(weights(again), weights(kept))

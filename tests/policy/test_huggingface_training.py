@@ -67,15 +67,14 @@ def test_packed_gradients_are_those_of_reading_each_completion_alone(family: str
     assert all((a - b).norm() <= 1e-5 * b.norm() for a, b in zip(packed, alone, strict=True))
 
 
-def test_vocabulary_logprobs_are_the_policys_own_and_sum_to_one(policy: HuggingFacePolicy) -> None:
+def test_vocabulary_logprobs_are_of_what_was_sampled_from_and_sum_to_one(policy: HuggingFacePolicy) -> None:
     prompts, groups, _ = draw(policy, SAMPLINGS[1])
-    read = policy.training_pass(prompts, groups, SAMPLINGS[1], vocabulary=True)
-    assert read.vocabulary_NTV is not None
-    sums = read.vocabulary_NTV[read.mask_NT].exp().sum(-1).tolist()
+    read = policy.training_pass(prompts, groups, SAMPLINGS[1])
+    sums = read.vocabulary_RV.exp().sum(-1).tolist()
     assert sums == pytest.approx([1.0] * len(sums), abs=1e-4)
-    own = policy.logprobs([prompts[0]], [groups[0][0]])[0]
-    found = read.vocabulary_NTV[0, torch.arange(len(own)), list(groups[0][0])].tolist()
-    assert found == pytest.approx(own, abs=5e-5)
+    sampled = policy.logprobs([prompts[0]], [groups[0][0]], SAMPLINGS[1])[0]
+    found = read.vocabulary_RV[read.state_NT[0, : len(sampled)], list(groups[0][0])].tolist()
+    assert found == pytest.approx(sampled, abs=5e-5)
 
 
 def test_features_stand_for_the_state_before_each_token(policy: HuggingFacePolicy) -> None:

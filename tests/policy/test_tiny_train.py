@@ -101,15 +101,18 @@ def test_other_prompts_in_the_pass_change_nothing(policy: TinyPolicy, examples: 
 def test_vocabulary_holds_whole_distributions_with_the_sampled_token_in_them(
     policy: TinyPolicy, examples: list[Example]
 ) -> None:
-    groups, drawn = _draw(policy, examples, Sampling(max_tokens=12))
+    for sampling in (Sampling(max_tokens=12), Sampling(max_tokens=12, temperature=0.7, top_k=5)):
+        groups, drawn = _draw(policy, examples, sampling)
 
-    read = policy.training_pass(_prompts(policy, examples), groups, Sampling(), vocabulary=True)
+        read = policy.training_pass(_prompts(policy, examples), groups, sampling)
 
-    assert read.vocabulary_NTV is not None
-    assert torch.allclose(read.vocabulary_NTV.exp().sum(-1), torch.ones_like(read.logprobs_NT))
-    for n, one in enumerate(drawn):
-        for t, token in enumerate(one.token_ids or ()):
-            assert read.vocabulary_NTV[n, t, token].item() == pytest.approx(read.logprobs_NT[n, t].item(), abs=1e-9)
+        assert torch.allclose(
+            read.vocabulary_RV.exp().sum(-1), torch.ones(len(read.vocabulary_RV), dtype=torch.float64)
+        )
+        for n, one in enumerate(drawn):
+            for t, token in enumerate(one.token_ids or ()):
+                state = int(read.state_NT[n, t])
+                assert read.vocabulary_RV[state, token].item() == pytest.approx(read.logprobs_NT[n, t].item(), abs=1e-9)
 
 
 def test_value_features_have_one_row_a_token_and_no_gradient(policy: TinyPolicy, examples: list[Example]) -> None:

@@ -191,7 +191,7 @@ def _step_text(step: StepMetrics) -> str:
     from lockedroom.visible import visible
 
     reward = "none" if step.reward is None else f"{step.reward:.3f}"
-    distance = "" if step.kl is None else f"  KL {step.kl:.2f}"
+    distance = "" if step.distance is None else f"  KL {step.distance:.2f}"
     failures = "".join(f"  {visible(code, 40)} {count}" for code, count in step.failures.items())
     return f"reward {reward}{distance}{failures}"
 

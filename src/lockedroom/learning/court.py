@@ -102,8 +102,7 @@ def batch_tensors(batches: Batches) -> BatchTensors:
     world, rows_BN = batches.world, batches.rows_BN
     listed, prompt_N = world.listed, _prompt_of_row(len(world.rewards_XM), batches.group)
     table_XSV, ref_XSV = world.logits_XSV.log_softmax(-1), world.ref_logits_XSV.log_softmax(-1)
-    always_XS = torch.ones(table_XSV.shape[:2], dtype=torch.bool)
-    kl_XS = kl.exact_per_state(table_XSV, ref_XSV, always_XS)
+    kl_XS = kl.exact_per_state(table_XSV, ref_XSV)
     mask_BNT, states_BNT = listed.mask_MT[rows_BN], listed.states_MT[rows_BN]
     prompt_N1 = prompt_N.unsqueeze(-1)
 

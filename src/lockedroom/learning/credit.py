@@ -37,10 +37,8 @@ class WeightedPolicy(TabularPolicy):
         prompt_ids: Sequence[Sequence[int]],
         completion_ids: Sequence[Sequence[Sequence[int]]],
         sampling: Sampling,
-        *,
-        vocabulary: bool = False,
     ) -> TrainingPass:
-        given = super().training_pass(prompt_ids, completion_ids, sampling, vocabulary=vocabulary)
+        given = super().training_pass(prompt_ids, completion_ids, sampling)
         fixed_NT = given.logprobs_NT.detach()
         weight_T = fixed_NT.new_tensor([*self.weights, 1.0][: fixed_NT.shape[1]])
         weighted_NT = fixed_NT + weight_T * (given.logprobs_NT - fixed_NT)

@@ -1,6 +1,6 @@
 """KL(π ‖ π_ref) from log-probabilities: three estimators and the exact value. Nats; pure functions of tensors.
 
-Letters: N completions, T tokens, V vocabulary. log_ratio = log π − log π_ref of a sampled token (…_NT) or, summed over its
+Letters: N completions, T tokens, R states, V vocabulary. log_ratio = log π − log π_ref of a sampled token (…_NT) or, summed over its
 tokens, of a completion (…_N); every estimator here may be given either. Values: Schulman 2020, "Approximating KL
 divergence". Gradients: Tang & Munos 2025, "On a few pitfalls in KL divergence gradient estimation for RL". All
 statements about bias are for y ~ π.
@@ -46,18 +46,26 @@ def k3(log_ratio: Tensor) -> Tensor:
     return torch.expm1(-log_ratio) + log_ratio
 
 
-def exact_per_state(logprobs_NTV: Tensor, ref_logprobs_NTV: Tensor, mask_NT: Tensor) -> Tensor:
-    """Return KL_NT = Σ_v π (log π − log π_ref) in every state visited, 0 outside the mask.
+def exact_per_state(logprobs_RV: Tensor, ref_logprobs_RV: Tensor) -> Tensor:
+    """Return KL_R = Σ_v π (log π − log π_ref) of every state; states may have any shape before the vocabulary.
 
-    Summed over a completion's tokens: unbiased for the KL of completions, with less variance than k1 (Rao-Blackwell;
+    Summed over the states of a completion: unbiased for the KL of completions, with less variance than k1 (Rao-Blackwell;
     Amini et al. 2025). Its gradient alone leaves out that π also chooses the states; `objective.policy_loss` adds that.
     A token that π never gives (log-probability −inf) counts 0.
     """
-    mask_NT1 = mask_NT.unsqueeze(-1)
-    probabilities_NTV = logprobs_NTV.exp()
-    possible_NTV = mask_NT1 & (probabilities_NTV > 0)
-    difference_NTV = logprobs_NTV.where(possible_NTV, 0.0) - ref_logprobs_NTV.where(possible_NTV, 0.0)
-    return (probabilities_NTV.where(possible_NTV, 0.0) * difference_NTV).sum(-1)
+    probabilities_RV = logprobs_RV.exp()
+    possible_RV = probabilities_RV > 0
+    difference_RV = logprobs_RV.where(possible_RV, 0.0) - ref_logprobs_RV.where(possible_RV, 0.0)
+    return (probabilities_RV.where(possible_RV, 0.0) * difference_RV).sum(-1)
+
+
+def entropy_per_state(logprobs_RV: Tensor) -> Tensor:
+    """Return −Σ_v π log π of every state, in nats; a token of probability 0 counts 0."""
+    import torch
+
+    probabilities_RV = logprobs_RV.exp()
+    entropy_R: Tensor = -torch.special.xlogy(probabilities_RV, probabilities_RV).sum(-1)
+    return entropy_R
 
 
 def to_go(values_NT: Tensor) -> Tensor:

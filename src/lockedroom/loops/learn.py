@@ -174,7 +174,7 @@ def _close(
     for path in weight_files(run.path):
         entries[str(path.relative_to(run.path))] = manifests.measure_file(path)
     manifest = msgspec.structs.replace(manifest, files=dict(sorted(entries.items())))
-    run.run.seal(manifest)
+    run.seal(manifest)
     return Learned(run.path, manifest, summary)
 
 

@@ -61,9 +61,10 @@ def refuse_undrawn(config: LearnConfig, draw: Draw, step: int) -> None:
 
 def refuse_far(config: LearnConfig, metrics: StepMetrics) -> None:
     """Raise BadInput when the policy has moved further from its reference than anybody asked for."""
-    if metrics.kl is not None and metrics.kl > config.max_kl:
+    distance = metrics.distance
+    if distance is not None and distance > config.max_kl:
         raise BadInput(
-            f"step {metrics.step}: KL to the reference is {metrics.kl:.1f} nats a completion, more than --max-kl "
+            f"step {metrics.step}: KL to the reference is {distance:.1f} nats a completion, more than --max-kl "
             f"{config.max_kl:g}: the policy has left its reference; lower --learning-rate (now "
             f"{config.learner.learning_rate:g}) or raise --kl, in a new run"
         )

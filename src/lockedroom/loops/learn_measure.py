@@ -27,7 +27,7 @@ from lockedroom.protocols import TrainablePolicy
 from lockedroom.records import Completion, Example, Failure, Outcome, Record, Score
 from lockedroom.results.learning import Evaluation, measure_drawn, pass_interval
 from lockedroom.results.learning_summary import BASE, GREEDY, LEARNED, VOTE, control_run
-from lockedroom.results.run_folder import CONFIG
+from lockedroom.results.run_folder import CONFIG, sync_to_disk, writing
 from lockedroom.safeguards import manifest as manifests
 
 Say = Callable[[str], None]
@@ -71,13 +71,12 @@ def _exact_states(
         rows = drawn[start : start + STATES_AT_A_TIME]
         prompts = [learning.policy.prompt_ids(examples[n].prompt) for n in rows]
         ids = [[_ids(records[n])] for n in rows]
-        read = learning.policy.training_pass(prompts, ids, config.sampling, vocabulary=True)
-        other = learning.reference.training_pass(prompts, ids, reference_sampling, vocabulary=True)
-        assert read.vocabulary_NTV is not None, "it was asked for"
-        assert other.vocabulary_NTV is not None, "it was asked for"
-        kl_sum += float(kl.exact_per_state(read.vocabulary_NTV, other.vocabulary_NTV, read.mask_NT).sum())
-        entropy_NT = -torch.special.xlogy(read.vocabulary_NTV.exp(), read.vocabulary_NTV.exp()).sum(-1)
-        entropy_sum += float(entropy_NT.where(read.mask_NT, 0.0).sum())
+        read = learning.policy.training_pass(prompts, ids, config.sampling)
+        other = learning.reference.training_pass(prompts, ids, reference_sampling)
+        kl_R = kl.exact_per_state(read.vocabulary_RV, other.vocabulary_RV)
+        entropy_R = kl.entropy_per_state(read.vocabulary_RV)
+        kl_sum += float(kl_R[read.state_NT].where(read.mask_NT, 0.0).sum())
+        entropy_sum += float(entropy_R[read.state_NT].where(read.mask_NT, 0.0).sum())
         states += int(read.mask_NT.sum())
         for n, found in zip(rows, other.logprobs_NT.sum(-1).tolist(), strict=True):
             logprobs[n] = found
@@ -105,10 +104,12 @@ def learned_name(policy: TrainablePolicy, arm: str = "") -> str:
 
 def save_learned(policy: TrainablePolicy, path: Path, *, origin: dict[str, Any]) -> None:
     """Save a policy in place of what an interrupted run may have left there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    path.unlink(missing_ok=True)
-    policy.save(path, origin=origin)
+    with writing(path):
+        if path.is_dir():
+            shutil.rmtree(path)
+        path.unlink(missing_ok=True)
+        policy.save(path, origin=origin)
+        sync_to_disk(path)
 
 
 def weight_files(run: Path) -> list[Path]:

@@ -5,7 +5,7 @@ it is comes from `lockedroom.learning`, where the court judges it. Text is what 
 the update reads the token ids that were sampled and the log-probabilities recorded with them, never text.
 
 Shape letters: P prompts, G completions of each (a group), N = P·G rows prompt by prompt, T tokens of the longest, C features,
-V vocabulary. A row without a completion (the policy failed) is outside every mask.
+R states (a prompt and a beginning of a completion), V vocabulary. A row without a completion (the policy failed) is outside every mask.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import torch
@@ -23,12 +23,14 @@ from lockedroom.errors import BadInput
 from lockedroom.learning import kl
 from lockedroom.learning.advantages import Advantages, estimate_advantages
 from lockedroom.learning.estimator import Estimator, check_estimator, check_group
-from lockedroom.learning.objective import policy_loss
+from lockedroom.learning.objective import PolicyLoss, policy_loss
 from lockedroom.learning.value_head import ValueHead, new_value_head, predict_values, updated_value_head
 from lockedroom.loops.learn_batch import Batch, Draw, Part, largest_mismatch, mean_advantages, records_of
 from lockedroom.protocols import TrainablePolicy, TrainingPass
 from lockedroom.records import Completion, Example, Failure, Record, Sampling, Score
 from lockedroom.results.learning import StepMetrics, StepTiming, measure_drawn
+
+LARGEST_VOCABULARY = 1024  # up to which the reference's whole distributions of a step are kept, for the exact KL
 
 Judge = Callable[[Sequence[Example], Sequence[Completion | Failure]], list[Score | Failure]]
 
@@ -71,6 +73,14 @@ class Moved(msgspec.Struct, frozen=True):
     gradient_norm: float
     clipped: float
     mismatch: float
+    kl_exact: float | None
+
+
+class Referred(msgspec.Struct, frozen=True):
+    """What the reference policy, if any, says of a batch: of the sampled tokens; by part, vocabulary_RV if it is small."""
+
+    ref_NT: Tensor | None
+    vocabularies: list[Tensor | None]
 
 
 class LearnerState(msgspec.Struct, frozen=True):
@@ -132,16 +142,18 @@ class Learner:
         """Learn from what was drawn. Raises BadInput when the loss or its gradient is not a finite number."""
         began = time.monotonic()
         batch = Batch(self.policy, draw, self.settings.group, self.settings.micro_batch)
-        ref_NT = self._reference(batch)
+        reference = self._reference(batch)
         referred = time.monotonic()
         values_NT, features_NTC = self._values(batch)
-        k1_NT = kl.log_ratio(batch.old_NT, ref_NT, batch.mask_NT) if ref_NT is not None else None
+        k1_NT = None
+        if reference.ref_NT is not None:
+            k1_NT = kl.log_ratio(batch.old_NT, reference.ref_NT, batch.mask_NT)
         found = estimate_advantages(
             self.estimator, batch.rewards_PG, batch.scored_PG, batch.mask_NT,
             k1_NT=k1_NT, values_NT=values_NT, passed_PG=batch.passed_PG, ema=self.ema,
         )  # fmt: skip
         rate = learning_rate(self.settings, step)
-        moved = self._move(batch, found, ref_NT, rate, step)
+        moved = self._move(batch, found, reference, rate, step)
         self._learn_baseline(batch, found, k1_NT, features_NTC)
         records = records_of(draw, self.settings.group, k1_NT, batch)
         drawn = measure_drawn(records, self.settings.group)
@@ -152,15 +164,18 @@ class Learner:
         timing = StepTiming(step, *draw.seconds, referred - began, time.monotonic() - referred)
         return StepResult(metrics, records, draw.completions, draw.results, mean_advantages(found), timing)
 
-    def _reference(self, batch: Batch) -> Tensor | None:
+    def _reference(self, batch: Batch) -> Referred:
         if self.reference is None:
-            return None
+            return Referred(None, [None] * len(batch.parts))
         ref_NT = torch.zeros_like(batch.old_NT)
+        vocabularies: list[Tensor | None] = []
         with torch.no_grad():
             for part in batch.parts:
                 read = self.reference.training_pass(part.prompts, part.groups, self.reference_sampling)
                 ref_NT[part.rows, : read.logprobs_NT.shape[1]] = read.logprobs_NT.double().cpu()
-        return ref_NT
+                small = read.vocabulary_RV.shape[1] <= LARGEST_VOCABULARY
+                vocabularies.append(read.vocabulary_RV if small else None)
+        return Referred(ref_NT, vocabularies)
 
     def _values(self, batch: Batch) -> tuple[Tensor | None, Tensor | None]:
         """Predict with the head as it is: a baseline that has seen the batch would be biased."""
@@ -177,20 +192,23 @@ class Learner:
         self.value_head = self.value_head or new_value_head(features_NTC.shape[-1])
         return predict_values(self.value_head, features_NTC), features_NTC
 
-    def _move(self, batch: Batch, found: Advantages, ref_NT: Tensor | None, rate: float, step: int) -> Moved:
+    def _move(self, batch: Batch, found: Advantages, reference: Referred, rate: float, step: int) -> Moved:
         """Take one optimizer step an epoch; return the metrics that only the update knows."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         loss = loss_kl = norm = clipped = mismatch = 0.0
+        before: list[Tensor | None] = []  # the exact KL of each state of each part, before the first update
         for epoch in range(self.estimator.epochs):
             self.optimizer.zero_grad()
             loss = loss_kl = 0.0
-            for part in batch.parts:
-                read = self._read(part)
+            for index, part in enumerate(batch.parts):
+                read = self.policy.training_pass(part.prompts, part.groups, self.sampling)
+                exact_NT = self._exact_kl(part, read, reference.vocabularies[index])
                 if epoch == 0:
                     mismatch = max(mismatch, largest_mismatch(read, batch.old_NT[part.rows]))
-                lost = self._loss(part, read, batch, found, ref_NT)
-                lost.loss.backward()
+                    before.append(exact_NT)
+                lost = self._loss(part, read, batch, found, ref_NT=reference.ref_NT, exact_NT=exact_NT)
+                lost.loss.backward()  # type: ignore[no-untyped-call]  # PyTorch leaves it untyped
                 loss, loss_kl = loss + float(lost.loss.detach()), loss_kl + float(lost.kl)
                 clipped += float(lost.clipped)
             norm = self._gradient_norm()
@@ -203,13 +221,12 @@ class Learner:
                 self.optimizer.step()
                 self.updates += 1
         share = clipped / (found.tokens * self.estimator.epochs) if found.tokens else 0.0
-        return Moved(loss, loss_kl, norm, share, mismatch)
+        return Moved(loss, loss_kl, norm, share, mismatch, _mean_of_completions(before))
 
-    def _read(self, part: Part) -> TrainingPass:
-        exact = self.estimator.kl == "exact-in-loss"
-        return self.policy.training_pass(part.prompts, part.groups, self.sampling, vocabulary=exact)
-
-    def _loss(self, part: Part, read: TrainingPass, batch: Batch, found: Advantages, ref_NT: Tensor | None) -> Any:
+    def _loss(
+        self, part: Part, read: TrainingPass, batch: Batch, found: Advantages, *,
+        ref_NT: Tensor | None, exact_NT: Tensor | None,
+    ) -> PolicyLoss:  # fmt: skip
         T = read.logprobs_NT.shape[1]
         device = read.logprobs_NT.device
         rows = (part.rows, slice(0, T))
@@ -223,18 +240,24 @@ class Learner:
             tokens=found.tokens,
             max_tokens=self.sampling.max_tokens,
             ref_logprobs_NT=None if ref_NT is None else ref_NT[rows].to(device),
-            kl_exact_NT=self._exact_kl(part, read),
+            kl_exact_NT=exact_NT,
         )
 
-    def _exact_kl(self, part: Part, read: TrainingPass) -> Tensor | None:
-        if read.vocabulary_NTV is None or self.reference is None:
-            return None
-        with torch.no_grad():
-            reference = self.reference.training_pass(
-                part.prompts, part.groups, self.reference_sampling, vocabulary=True
-            )
-        assert reference.vocabulary_NTV is not None, "it was asked for"
-        return kl.exact_per_state(read.vocabulary_NTV, reference.vocabulary_NTV, read.mask_NT)
+    def _exact_kl(self, part: Part, read: TrainingPass, ref_RV: Tensor | None) -> Tensor | None:
+        """Return the exact KL of the state before each token, with a gradient where the loss holds it.
+
+        Where the vocabulary is large it is made only for a loss that needs it, by one more pass of the reference.
+        """
+        in_loss = self.estimator.kl == "exact-in-loss"
+        if ref_RV is None:
+            if self.reference is None or not in_loss:
+                return None
+            with torch.no_grad():
+                again = self.reference.training_pass(part.prompts, part.groups, self.reference_sampling)
+            ref_RV = again.vocabulary_RV
+        with torch.set_grad_enabled(in_loss):
+            kl_R = kl.exact_per_state(read.vocabulary_RV, ref_RV)
+            return kl_R[read.state_NT].where(read.mask_NT, 0.0)
 
     def _gradient_norm(self) -> float:
         """Return the norm of the gradient as estimated, after scaling down one that exceeds max_grad_norm."""
@@ -300,6 +323,14 @@ class Learner:
         self.value_head = ValueHead(**head) if head else None
         torch.random.set_rng_state(state.tensors["generator"])
         self.ema, self.updates = state.ema, state.updates
+
+
+def _mean_of_completions(kl_of_parts: Sequence[Tensor | None]) -> float | None:
+    """Return the mean over completions of Σ_t KL(state t); None where it is not known, or nothing was drawn."""
+    known = [kl_NT for kl_NT in kl_of_parts if kl_NT is not None]
+    if not known or len(known) < len(kl_of_parts):
+        return None
+    return sum(float(kl_NT.detach().sum()) for kl_NT in known) / sum(len(kl_NT) for kl_NT in known)
 
 
 def check_settings(settings: LearnerSettings, sampling: Sampling) -> None:

@@ -264,14 +264,12 @@ class TabularPolicy(TrainablePolicy):
         prompt_ids: Sequence[Sequence[int]],
         completion_ids: Sequence[Sequence[Sequence[int]]],
         sampling: Sampling,
-        *,
-        vocabulary: bool = False,
     ) -> TrainingPass:
         rows_NT, ids_NT, mask_NT = self._rows(prompt_ids, completion_ids)
         table_RV = self.table()
-        sampled_NTV = sampled_logprobs(table_RV, sampling)[rows_NT]
-        logprobs_NT = sampled_NTV.gather(-1, ids_NT[..., None])[..., 0].masked_fill(~mask_NT, 0.0)
-        return TrainingPass(logprobs_NT, mask_NT, torch.log_softmax(table_RV, -1)[rows_NT] if vocabulary else None)
+        sampled_RV = sampled_logprobs(table_RV, sampling)
+        logprobs_NT = sampled_RV[rows_NT, ids_NT].masked_fill(~mask_NT, 0.0)
+        return TrainingPass(logprobs_NT, mask_NT, rows_NT, sampled_RV)
 
     def _rows(
         self, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[Sequence[int]]]

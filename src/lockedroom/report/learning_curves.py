@@ -52,8 +52,9 @@ def _draw_rates(axes: Axes, steps: list[StepMetrics], evaluations: list[Evaluati
 
 
 def _draw_kl(axes: Axes, steps: list[StepMetrics], evaluations: list[Evaluation]) -> None:
-    drawn = [(step.step, step.kl) for step in steps if step.kl is not None]
-    axes.plot([step for step, _ in drawn], [value for _, value in drawn], color=BLUE, label="training, sampled")
+    drawn = [(step.step, step.distance) for step in steps if step.distance is not None]
+    how = "exact" if all(step.kl_exact is not None for step in steps) else "sampled"
+    axes.plot([step for step, _ in drawn], [value for _, value in drawn], color=BLUE, label=f"training, {how}")
     axes.plot(
         [one.step for one in evaluations], [one.kl_exact for one in evaluations], "o", color=RED, label="dev, exact"
     )

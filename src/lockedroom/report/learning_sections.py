@@ -73,7 +73,7 @@ def _course(steps: Sequence[StepMetrics], evaluations: Sequence[Evaluation]) -> 
         Series(name="pass@1, dev", x=measured, y=[one.exact_pass_at_1 if one.exact_pass_at_1 is not None else one.pass_rate
                                                   for one in evaluations], style="points"),
     ]  # fmt: skip
-    kls = [of_step("KL, training", lambda step: step.kl),
+    kls = [of_step("KL, training", lambda step: step.distance),
            Series(name="KL, dev, exact", x=measured, y=[one.kl_exact for one in evaluations], style="points")]  # fmt: skip
     total = Counter[str]()
     for step in steps:

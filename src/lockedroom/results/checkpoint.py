@@ -1,7 +1,7 @@
 """Checkpoints of a learning run: one safetensors file, replaced atomically, refused unless every byte is its own.
 
-It holds every tensor that decides the steps to come, and in its header the numbers beside them and how long each growing
-file of the run was: what stands behind those lengths belongs to steps that a resumed run makes again.
+It holds every tensor that decides the steps to come, and in its header the numbers beside them and how far each growing
+file of the run counts, with the hash of that part: what stands behind it belongs to steps that a resumed run makes again.
 """
 
 from __future__ import annotations
@@ -14,22 +14,27 @@ import msgspec
 
 from lockedroom.errors import BadInput
 from lockedroom.results.run_folder import write_atomically
+from lockedroom.safeguards.manifest import FileEntry
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2
 CHECKPOINT = "checkpoint.safetensors"
 
 
+class _FormatOnly(msgspec.Struct):
+    format: int
+
+
 class Checkpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The header. `step` is the next one to be made; `lengths` are (bytes, lines) of each growing file."""
+    """The header. `step` is the next one to be made; `files` are the growing files as they were."""
 
     format: int
     step: int
     updates: int
     ema: float
-    lengths: dict[str, tuple[int, int]]
+    files: dict[str, FileEntry]
     tensors_sha256: str
 
 
@@ -51,13 +56,20 @@ def read_checkpoint(run: Path) -> tuple[Checkpoint, dict[str, Tensor]] | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            header = msgspec.json.decode(file.metadata()["lockedroom"], type=Checkpoint)
+            text = file.metadata()["lockedroom"]
+            version = msgspec.json.decode(text, type=_FormatOnly).format
+            if version != FORMAT:
+                raise BadInput(
+                    f"{path}: the checkpoint is of format {version}, this lockedroom reads {FORMAT}; resume with the version "
+                    "that began the run, or start a new run in another folder"
+                )
+            header = msgspec.json.decode(text, type=Checkpoint)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
     except (SafetensorError, msgspec.DecodeError, KeyError, TypeError, OSError) as error:
         raise BadInput(
             f"{path}: the checkpoint is cut short or damaged ({error}); restore the file, or start a new run in another folder"
         ) from None
-    if header.format != FORMAT or header.tensors_sha256 != _digest(tensors):
+    if header.tensors_sha256 != _digest(tensors):
         raise BadInput(
             f"{path}: the checkpoint is damaged: its tensors are not those that were saved; restore the file, or start a "
             "new run in another folder"

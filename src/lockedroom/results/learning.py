@@ -50,6 +50,7 @@ class StepMetrics(Drawn, frozen=True, kw_only=True):
     gradient_norm: before clipping, of the last epoch. clipped: share of tokens on PPO's clipped branch, of all epochs.
     baseline: mean of what was subtracted from the rewards. mismatch: largest |recomputed − recorded| log-probability of
     a token before the first update. drift: completions whose text would be tokenised otherwise than it was sampled.
+    kl_exact: as of an evaluation, before the update; None where the vocabulary is too large to hold it in every step.
     """
 
     step: int
@@ -61,6 +62,12 @@ class StepMetrics(Drawn, frozen=True, kw_only=True):
     baseline: float
     mismatch: float
     drift: int
+    kl_exact: float | None = None
+
+    @property
+    def distance(self) -> float | None:
+        """KL to the reference in nats a completion: exact in every state where that is known, else as sampled."""
+        return self.kl if self.kl_exact is None else self.kl_exact
 
 
 class Evaluation(Drawn, frozen=True, kw_only=True):

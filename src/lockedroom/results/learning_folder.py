@@ -42,10 +42,10 @@ class LearningFolder:
         try:
             self.run.examples.append(canonical_line(train), len(train))
             found = read_checkpoint(path)
-            lengths = {} if found is None else found[0].lengths
+            counted = {} if found is None else found[0].files
             self.run.records.abandon()  # what stands behind the checkpoint is made again
-            self.run.records = _grown(path / RECORDS, lengths.get(RECORDS, (0, 0)))
-            self.files = {name: _grown(path / name, lengths.get(name, (0, 0))) for name in GROWING}
+            self.run.records = _grown(path / RECORDS, counted.get(RECORDS))
+            self.files = {name: _grown(path / name, counted.get(name)) for name in GROWING}
             if found is not None:
                 header, self.tensors = found
                 self.ema, self.updates, self.step = header.ema, header.updates, header.step
@@ -63,16 +63,19 @@ class LearningFolder:
         self.files[EVALUATIONS].append(encode_lines([evaluation]), 1)
 
     def checkpoint(self, step: int, tensors: dict[str, Tensor], *, ema: float, updates: int) -> None:
-        """Keep everything up to, and without, this step."""
+        """Keep everything up to, and without, this step: on the disk first, then counted."""
         growing = {RECORDS: self.run.records, **self.files}
-        lengths = {name: (file.bytes, file.lines) for name, file in growing.items()}
-        write_checkpoint(self.path, tensors, Checkpoint(FORMAT, step, updates, ema, lengths, ""))
+        files = {name: file.synced() for name, file in growing.items()}
+        write_checkpoint(self.path, tensors, Checkpoint(FORMAT, step, updates, ema, files, ""))
 
     def close_files(self) -> dict[str, manifests.FileEntry]:
-        """Close the files of metrics and drop the checkpoint, which the finished run does not need."""
-        entries = {name: file.close() for name, file in self.files.items()}
+        """Close the files of metrics."""
+        return {name: file.close() for name, file in self.files.items()}
+
+    def seal(self, manifest: manifests.Manifest) -> None:
+        """Make the folder a run, and drop the checkpoint, which until then is what a killed run goes on from."""
+        self.run.seal(manifest)
         (self.path / CHECKPOINT).unlink(missing_ok=True)
-        return entries
 
     def abandon(self, *, remove: bool) -> None:
         """Stop writing; `remove` deletes what was written, if this process began it."""
@@ -88,9 +91,9 @@ class LearningFolder:
         self.run.abandon(remove=remove)
 
 
-def _grown(path: Path, length: tuple[int, int]) -> GrowingFile:
+def _grown(path: Path, counted: manifests.FileEntry | None) -> GrowingFile:
     """Open a growing file at what its checkpoint counted, and hash that part again."""
-    size, lines = length
+    size = 0 if counted is None else counted.bytes
     found = path.stat().st_size if path.exists() else 0
     if found < size:
         raise BadInput(
@@ -104,5 +107,13 @@ def _grown(path: Path, length: tuple[int, int]) -> GrowingFile:
             block = old.read(min(BLOCK_BYTES, left))
             left -= len(block)
             file.append(block, 0)
-    file.lines = lines
+    if counted is None:
+        return file
+    file.lines = counted.lines
+    if file.digest.hexdigest() != counted.sha256:
+        file.abandon()
+        raise BadInput(
+            f"{path}: was changed after it was written: it is not what the checkpoint counted; restore it, or start a new "
+            "run in another folder"
+        )
     return file

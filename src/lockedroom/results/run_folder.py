@@ -65,17 +65,23 @@ class GrowingFile:
         self.bytes += len(block)
         self.lines += lines
 
+    def synced(self) -> manifests.FileEntry:
+        """Bring everything appended so far to the disk, and return what it is."""
+        with writing(self.path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return manifests.FileEntry(self.digest.hexdigest(), self.bytes, self.lines)
+
     def close(self) -> manifests.FileEntry:
         if self.bytes < self._kept:
             raise BadInput(
                 f"{self.path}: the input has become shorter since this run began ({self.bytes:,} bytes of "
                 f"{self._kept:,}); restore the input, or start a new run in another folder"
             )
+        entry = self.synced()
         with writing(self.path):
-            self._file.flush()
-            os.fsync(self._file.fileno())
             self._file.close()
-        return manifests.FileEntry(self.digest.hexdigest(), self.bytes, self.lines)
+        return entry
 
     def abandon(self) -> None:
         with contextlib.suppress(OSError):
@@ -160,11 +166,23 @@ def write_atomically(path: Path, content: bytes) -> None:
         except OSError:
             temporary.unlink(missing_ok=True)
             raise
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync(path.parent)
+
+
+def sync_to_disk(path: Path) -> None:
+    """Bring a file, or a folder with everything in it, to the disk: after this a power cut does not undo it."""
+    for inside in path.rglob("*") if path.is_dir() else ():
+        _sync(inside)
+    for written in (path, path.parent):
+        _sync(written)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _open_folder(path: Path, *, resume: bool) -> int:

@@ -140,12 +140,10 @@ class HuggingFacePolicy(TrainablePolicy):
         prompt_ids: Sequence[Sequence[int]],
         completion_ids: Sequence[Sequence[Sequence[int]]],
         sampling: Sampling,
-        *,
-        vocabulary: bool = False,
     ) -> TrainingPass:
         """Read the completions of each prompt in one packed sequence a prompt (see `training`), with gradients."""
         packed = pack(prompt_ids, completion_ids, self.context)
-        return training.read(self.model, packed, sampling, vocabulary=vocabulary)
+        return training.read(self.model, packed, sampling)
 
     def value_features(
         self, prompt_ids: Sequence[Sequence[int]], completion_ids: Sequence[Sequence[Sequence[int]]]

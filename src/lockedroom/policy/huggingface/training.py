@@ -19,17 +19,14 @@ from lockedroom.protocols import TrainingPass
 from lockedroom.records import Sampling
 
 
-def read(model: Any, packed: Packed, sampling: Sampling, *, vocabulary: bool) -> TrainingPass:
-    """Return the log-probabilities of the packed completions' tokens, and of every next token where asked for."""
+def read(model: Any, packed: Packed, sampling: Sampling) -> TrainingPass:
+    """Return the log-probabilities of the packed completions' tokens, and of every next token in their states."""
     logits_RV = _states(packed, _forward(model, packed).logits)
     state_NT, mask_NT = packed.state_NT.to(logits_RV.device), packed.mask_NT.to(logits_RV.device)
     index_NT = state_NT * logits_RV.shape[1] + packed.tokens_NT.to(logits_RV.device)
     logprobs_RV = _logprobs(logits_RV, sampling)
     logprobs_NT = logprobs_RV.flatten()[index_NT].masked_fill(~mask_NT, 0.0)
-    if not vocabulary:
-        return TrainingPass(logprobs_NT, mask_NT)
-    own_RV = logprobs_RV if sampling == _plain(sampling) else _logprobs(logits_RV, _plain(sampling))
-    return TrainingPass(logprobs_NT, mask_NT, own_RV[state_NT])
+    return TrainingPass(logprobs_NT, mask_NT, state_NT, logprobs_RV)
 
 
 @torch.no_grad()
@@ -69,10 +66,6 @@ def _logprobs(logits_RV: Tensor, sampling: Sampling) -> Tensor:
     if sampling.temperature > 0 and sampling.top_k == 0 and sampling.top_p == 1:
         return torch.log_softmax(logits_RV if sampling.temperature == 1 else logits_RV / sampling.temperature, -1)
     return sampled_logprobs(logits_RV, sampling)
-
-
-def _plain(sampling: Sampling) -> Sampling:
-    return Sampling(max_tokens=sampling.max_tokens, stop=sampling.stop, seed=sampling.seed)
 
 
 def _refuse_windows(model: Any, packed: Packed) -> None:

@@ -83,12 +83,10 @@ class TinyPolicy(TrainablePolicy):
         prompt_ids: Sequence[Sequence[int]],
         completion_ids: Sequence[Sequence[Sequence[int]]],
         sampling: Sampling,
-        *,
-        vocabulary: bool = False,
     ) -> TrainingPass:
         """Read the completions of each prompt in one packed sequence a prompt (see `train`), with gradients."""
         packed = pack(prompt_ids, completion_ids, self.context)
-        return read(self.model, packed, sampling, vocabulary=vocabulary)
+        return read(self.model, packed, sampling)
 
     @torch.no_grad()
     def value_features(

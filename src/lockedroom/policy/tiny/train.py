@@ -153,15 +153,15 @@ def _through(block: Block, x_PSC: Tensor, allowed_P1SS: Tensor) -> Tensor:
     return x_PSC + block.feed_forward(x_PSC)
 
 
-def read(model: TinyModel, packed: Packed, sampling: Sampling, *, vocabulary: bool) -> TrainingPass:
-    """Return the log-probabilities of the packed completions' tokens, and of every next token where asked for."""
+def read(model: TinyModel, packed: Packed, sampling: Sampling) -> TrainingPass:
+    """Return the log-probabilities of the packed completions' tokens, and of every next token in their states."""
     device = model.wte.device
     logits_RV = torch.nn.functional.linear(hidden_states(model, packed), model.wte)
     state_NT, mask_NT = packed.state_NT.to(device), packed.mask_NT.to(device)
     index_NT = state_NT * logits_RV.shape[1] + packed.tokens_NT.to(device)
-    logprobs_NT = sampled_logprobs(logits_RV, sampling).flatten()[index_NT].masked_fill(~mask_NT, 0.0)
-    vocabulary_NTV = torch.log_softmax(logits_RV.double(), -1)[state_NT] if vocabulary else None
-    return TrainingPass(logprobs_NT, mask_NT, vocabulary_NTV)
+    logprobs_RV = sampled_logprobs(logits_RV, sampling)
+    logprobs_NT = logprobs_RV.flatten()[index_NT].masked_fill(~mask_NT, 0.0)
+    return TrainingPass(logprobs_NT, mask_NT, state_NT, logprobs_RV)
 
 
 def _check(
