@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from lockedroom.errors import BadInput
 from lockedroom.learning.court import all_batches
 from lockedroom.learning.court_worlds import bandit_world, text_world
-from lockedroom.loops.court import judge_foreign, load_foreign
+from lockedroom.loops.court_foreign import Named, judge_foreign
 from lockedroom.results.court import Judged
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples" / "court_functions.py"
@@ -19,7 +20,7 @@ CLIP = {"cliprange": 0.2}
 
 
 def _judged(path: Path, function: str, shape: str, beta: float = 0.0, **keywords: Any) -> Judged:
-    return judge_foreign(load_foreign(f"{path}:{function}", shape, keywords), BATCHES, beta=beta, cost=False)
+    return judge_foreign(Named(f"{path}:{function}", shape, keywords), BATCHES, beta=beta, cost=False)
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,17 @@ RIGHT = "-((logprobs * mask).sum(-1) * advantages).mean()"
         ("return (mask.sum())", "of torch.int64"),
         ("return logprobs[:, 5].sum()", "raised IndexError"),
         ("logprobs.zero_()", "raised RuntimeError"),
+        ("raise GeneratorExit", "raised GeneratorExit"),
+        ("raise KeyboardInterrupt", "raised KeyboardInterrupt"),
+        ("import os; os._exit(0)", "it ended the process with exit code 0"),
+        ("import os; os.kill(os.getpid(), 9)", "it ended the process with signal 9"),
+        ("return (" + RIGHT + ").to_sparse()", "of layout torch.sparse_coo"),
+        ("return (" + RIGHT + ").to('meta')", "on meta; expected a dense one on cpu"),
+        (
+            "return -((logprobs[:, :-1] * mask[:, :-1]).sum(-1) * advantages).mean()",
+            "its last token, the end, is left out",
+        ),
+        ("x = " + RIGHT + "; x.backward(); return x", "returned a loss that cannot be differentiated"),
         ("return " + RIGHT + " * (1 + torch.rand(()))", "given the same batch twice"),
         ("return " + RIGHT + " + 0.01 * logprobs.mean()", "with all advantages 0"),
         ("return torch.exp(1000 * logprobs.abs()).sum()", "with NaN or infinity"),
@@ -86,6 +98,28 @@ def test_whatever_a_function_does_costs_one_message(tmp_path: Path, body: str, s
     found = _judged(tmp_path / "own.py", "f", "loss")
     assert found.verdict in ("BROKEN", "BIASED")
     assert said in found.said
+
+
+@pytest.mark.parametrize("body", ["while True: pass", "import time; time.sleep(1000)"])
+def test_a_function_that_hangs_is_stopped(tmp_path: Path, body: str) -> None:
+    (tmp_path / "own.py").write_text(f"def f(rewards):\n    {body}\n", "utf-8")
+    found = judge_foreign(Named(f"{tmp_path / 'own.py'}:f", "advantages", seconds=0.3), BATCHES)
+    assert (found.verdict, "did not return within 0.3 s" in found.said) == ("BROKEN", True)
+
+
+@pytest.mark.parametrize("line", ["torch.set_grad_enabled(False)", "torch.set_default_dtype(torch.float16)"])
+def test_what_a_function_switches_off_stays_its_own_affair(tmp_path: Path, line: str) -> None:
+    source = f"import torch\ndef f(rewards):\n    {line}\n    return rewards + 0.5\n"
+    (tmp_path / "own.py").write_text(source, "utf-8")
+    assert _judged(tmp_path / "own.py", "f", "advantages").verdict == "UNBIASED"
+    assert torch.is_grad_enabled()
+
+
+def test_a_fault_of_the_court_itself_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own.py").write_text("def f(rewards):\n    return rewards\n", "utf-8")
+    monkeypatch.setattr("lockedroom.loops.court_foreign.faults", lambda _: 1 / 0)
+    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
+        _judged(tmp_path / "own.py", "f", "advantages")
 
 
 @pytest.mark.parametrize(
@@ -132,6 +166,8 @@ def test_a_constant_shift_of_rewards_is_unbiased_and_noisier(tmp_path: Path) -> 
         ("def f(a, b): return a", "f", "verl-advantage", "token_level_rewards="),
         ("def f(a): return a", "f", "mine", "known are advantages"),
         ("def f(a): return a", "f()", "loss", "path/to/file.py:function"),
+        ("import os; os.kill(os.getpid(), 2)\ndef f(a): return a", "f", "loss", "cannot be called"),
+        ("raise KeyboardInterrupt", "f", "loss", "raised KeyboardInterrupt"),
     ],
 )
 def test_a_function_that_cannot_be_loaded_is_bad_input(
@@ -139,7 +175,7 @@ def test_a_function_that_cannot_be_loaded_is_bad_input(
 ) -> None:
     (tmp_path / "own.py").write_text(source, "utf-8")
     with pytest.raises(BadInput, match=r"own\.py|shape") as caught:
-        load_foreign(f"{tmp_path / 'own.py'}:{function}", shape, {})
+        judge_foreign(Named(f"{tmp_path / 'own.py'}:{function}", shape), BATCHES)
     assert said in str(caught.value)
 
 

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 SAMPLES = 2000
 EXAMPLES, GROUP, BATCHES = 16, 4, 200  # with --policy
-_OF_WORLDS, _OF_POLICY = ("samples", "module", "shape", "keywords"), ("dataset", "examples", "group", "batches")
+_OF_WORLDS, _OF_POLICY = (
+    ("samples", "module", "shape", "keywords", "function_timeout"),
+    ("dataset", "examples", "group", "batches"),
+)
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -34,6 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--module", action="append", metavar="FILE.py:FUNCTION", help="your own loss or advantage function")
     add("--shape", metavar="SHAPE", help="how it is called: advantages, loss, trl-loss, verl-advantage or verl-loss")
     add("--with", dest="keywords", action="append", metavar="NAME=VALUE", help="also pass this argument to it")
+    add("--function-timeout", type=float, metavar="SECONDS", help="that one call of it may take (default 10)")
     add("--beta", type=float, metavar="B", help="KL in the objective that it is compared with (default 0)")
     add("--samples", type=int, metavar="N", help=f"batches drawn in the large world (default {SAMPLES})")
     add("--seed", type=int, default=0, metavar="S", help="of what is drawn (default 0)")
@@ -103,7 +107,7 @@ def _refuse(args: argparse.Namespace, names: Sequence[str], why: str) -> None:
 
     for name in names:
         if getattr(args, name) is not None:
-            raise BadInput(f"--{'with' if name == 'keywords' else name} {why}")
+            raise BadInput(f"--{'with' if name == 'keywords' else name.replace('_', '-')} {why}")
 
 
 def _as_json(result: object) -> str:
@@ -114,14 +118,15 @@ def _as_json(result: object) -> str:
     return ascii_json(msgspec.json.format(msgspec.json.encode(result), indent=2))
 
 
-def _asked(args: argparse.Namespace) -> list[Case]:
+def _asked(args: argparse.Namespace) -> list[tuple[str, Case]]:
     from lockedroom.errors import BadInput
     from lockedroom.learning.estimator import parse_estimator
-    from lockedroom.loops.court import load_foreign
+    from lockedroom.loops.court_foreign import CALL_SECONDS, Named
 
-    asked: list[Case] = [(" ".join(given), parse_estimator(given)) for given in args.estimator or ()]
+    asked: list[tuple[str, Case]] = [(" ".join(given), parse_estimator(given)) for given in args.estimator or ()]
     if args.module is None:
-        for flag, given in (("--shape", args.shape), ("--with", args.keywords), ("--beta", args.beta or None)):
+        for flag, given in (("--shape", args.shape), ("--with", args.keywords),
+                            ("--function-timeout", args.function_timeout), ("--beta", args.beta or None)):  # fmt: skip
             if given is not None:
                 raise BadInput(f"{flag} goes with --module FILE.py:FUNCTION; an estimator has fields of its own")
         return asked
@@ -131,7 +136,8 @@ def _asked(args: argparse.Namespace) -> list[Case]:
             "trl-loss, verl-advantage, verl-loss"
         )
     keywords = dict(_keyword(given) for given in args.keywords or ())
-    return asked + [(name, load_foreign(name, args.shape, keywords)) for name in args.module]
+    seconds = CALL_SECONDS if args.function_timeout is None else args.function_timeout
+    return asked + [(name, Named(name, args.shape, keywords, seconds)) for name in args.module]
 
 
 def _keyword(given: str) -> tuple[str, Any]:

@@ -123,14 +123,14 @@ def foreign_slope(foreign: Foreign, rows: Rows) -> Tensor:
         )
         found = found[0] if isinstance(found, tuple) and found else found
     loss = _tensor(found, "a loss", ())
-    if not loss.requires_grad:
-        raise Unusable("its loss does not depend on the log-probabilities: there is no gradient")
-    try:
-        (slope_NT,) = torch.autograd.grad(loss, given, allow_unused=True)
-    except RuntimeError as error:
-        raise Unusable(f"its loss cannot be differentiated: {visible(str(error), 160)}") from None
+    slope_NT = None
+    if loss.requires_grad:
+        try:
+            (slope_NT,) = torch.autograd.grad(loss, given, allow_unused=True)
+        except RuntimeError as error:
+            raise Unusable(f"returned a loss that cannot be differentiated: {visible(str(error), 160)}") from None
     if slope_NT is None:
-        raise Unusable("its loss does not depend on the log-probabilities: there is no gradient")
+        raise Unusable("returned a loss that does not depend on the log-probabilities: it has no gradient")
     return _tensor(slope_NT, "a gradient", tuple(mask_NT.shape))
 
 
@@ -181,8 +181,11 @@ def _called(foreign: Foreign, *arguments: Any, **named: Any) -> Any:
         warnings.simplefilter("ignore")  # about groups of one and the like, which are asked on purpose
         try:
             return foreign.function(*arguments, **named, **foreign.keywords)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # a person's code may raise anything; they get one message
+        except BaseException as error:  # noqa: BLE001  # a person's code may raise anything; they get one message
             raise Unusable(f"raised {type(error).__name__}: {visible(_text(error), 200)}") from None
+        finally:  # what it switched off must not be off for what follows
+            torch.set_grad_enabled(True)
+            torch.set_default_dtype(torch.float32)
 
 
 def _text(error: BaseException) -> str:
@@ -198,6 +201,10 @@ def _tensor(found: Any, what: str, shape: tuple[int, ...]) -> Tensor:
         raise Unusable(f"returned {_kind(found)} where {what} of shape {shape} was expected")
     if tuple(found.shape) != shape:
         raise Unusable(f"returned {what} of shape {tuple(found.shape)}; expected {shape}")
+    if found.layout is not torch.strided or found.device.type != "cpu":
+        raise Unusable(
+            f"returned {what} as a tensor of layout {found.layout} on {found.device}; expected a dense one on cpu"
+        )
     if not found.is_floating_point():
         raise Unusable(f"returned {what} of {found.dtype}; expected floating point")
     if not bool(found.isfinite().all()):

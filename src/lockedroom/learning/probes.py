@@ -145,6 +145,8 @@ def clip_cells(foreign: Foreign) -> str | None:
     rows = Rows(logprobs_NT, logprobs_NT - ratios_N1.log(), logprobs_NT.clone(), signs_N, mask_NT)
     push_N = (-foreign_slope(foreign, rows)).squeeze(-1) * signs_N
     least = SAME * max(float(push_N.abs().max()), 1e-300)
+    if not bool(push_N.any()):
+        return "a completion of one token has no gradient at all: its last token, the end, is left out"
     for (sign, ratio), push in zip(CELLS, push_N.tolist(), strict=True):
         where = f"advantage {sign:+.0f} and ratio {ratio}"
         if push < -least:
