@@ -58,7 +58,6 @@ BROAD = {
     "learning/foreign.py": "a person's loss or advantage function",
     "loops/attempt.py": "a scorer's crash becomes a Failure",
     "loops/court_foreign.py": "a person's module, as it is imported; and a bug in the child, raised again by the parent",
-    "loops/own_selector.py": "a person's selector",
     "policy/huggingface/loading.py": "a foreign folder: the tokenizers library raises Exception itself, remote code anything",
     "safeguards/audit/foreign.py": "a person's scorer, as it is imported",
     "safeguards/audit/instrument.py": "a scorer called from threads, to see what it raises",

@@ -42,6 +42,14 @@ class Selector(Protocol):
         ...
 
 
+class BatchSelector(abc.ABC):
+    """A selector that runs elsewhere and is asked for many groups of one prompt's completions at a time."""
+
+    @abc.abstractmethod
+    def select_batch(self, asked: Prompt, groups: Sequence[Sequence[Completion]]) -> list[int]:
+        """Return the position of the completion chosen from each group."""
+
+
 @runtime_checkable
 class JudgedSelector(Protocol):
     """Chooses knowing what a scorer said of each completion; only for selectors whose name says so."""

@@ -315,18 +315,53 @@ def test_a_persons_own_selector_sees_no_answer_and_no_verdict(tmp_path: Path) ->
         ("return 99", "returned 99"),
         ("return None", "returned None"),
         ("return -1", "returned -1"),
+        ("return True", "returned True"),
+        ("return 1.0", "returned 1.0"),
+        ("return '0'", "returned '0'"),
+        ("import sys; sys.exit(0)", "SystemExit: 0 for id 'e0'"),
+        ("import os; os._exit(0)", "the selector's process ended with exit code 0 for id 'e0'"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt for id 'e0'"),
+        ("return self.select(asked, completions)", "RecursionError"),
+        ("while True: pass", r"no result within 0\.3 seconds for id 'e0'"),
+        ("return bytearray(1 << 32)", "the selector needed more than its 64 MB"),
     ],
 )
 def test_a_selector_that_raises_or_returns_nonsense_is_refused(tmp_path: Path, body: str, message: str) -> None:
     with pytest.raises(BadInput, match=message):
-        selected(tmp_path, four_draws(tmp_path), own(tmp_path, body))
+        selected(tmp_path, four_draws(tmp_path), own(tmp_path, body), scorer_timeout=0.3, scorer_memory=64)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["import numpy; return numpy.argmin([len(one.text) for one in completions])",
+     "print('noise'); completions.reverse(); completions.clear(); return 0"],
+)  # fmt: skip
+def test_a_selector_may_return_a_numpy_position_and_do_what_it_likes_to_its_copy(
+    tmp_path: Path, body: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    done = selected(tmp_path, four_draws(tmp_path), own(tmp_path, body))
+    assert done.selection.at_n[-1].accuracy is not None
+    assert done.selection.at_n[-1].accuracy.mean == 0.8
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_selector_cannot_find_the_verdicts_however_it_looks(tmp_path: Path) -> None:
+    body = (
+        "import gc; raise SystemError(sum(type(o).__name__ in ('Pool', 'Score', 'Record') for o in gc.get_objects()))"
+    )
+    with pytest.raises(BadInput, match="SystemError: 0 for id"):
+        selected(tmp_path, four_draws(tmp_path), own(tmp_path, body))
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [("raise OSError('x')", "importing the selector raised OSError"), ("class Other: pass", "no class 'Mine'"),
-     ("class Mine: pass", "no class 'Mine'"), ("def f(:", "SyntaxError")],
+     ("class Mine: pass", "no class 'Mine'"), ("def f(:", "SyntaxError"), ("import sys; sys.exit(0)", "sys.exit"),
+     ("class Mine:\n    def __init__(self, k): self.k = k\n    def select(self, a, b): return 0", "without arguments"),
+     ("class Mine:\n    async def select(self, a, b): return 0", "is async"),
+     ("class Mine:\n    def select(self, a): return 0", "cannot be called as"),
+     ("Mine = lambda a, b: 0", "no class 'Mine'")],
 )  # fmt: skip
 def test_a_file_that_holds_no_selector_is_refused(tmp_path: Path, source: str, message: str) -> None:
     (tmp_path / "mine.py").write_text(source)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lockedroom.policy.backend import Backend
 
-_FLAGS = ("template", "dtype", "device", "adapter", "lora", "trust_remote_code", "batch",
+BACKEND_FLAGS = ("template", "dtype", "device", "adapter", "lora", "trust_remote_code", "batch",
           "concurrency", "request_timeout", "retries", "api_key_env")  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def add_backend_flags(parser: argparse.ArgumentParser) -> None:
 
 def backend_config(args: argparse.Namespace) -> dict[str, Any]:
     """Return the part of a configuration that these flags give: nothing where none was given."""
-    given = {name: value for name, value in vars(args).items() if name in _FLAGS and value is not None}
+    given = {name: value for name, value in vars(args).items() if name in BACKEND_FLAGS and value is not None}
     return {"backend": given} if given else {}
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lockedroom.cli.backend_flags import add_backend_flags, backend_config
 from lockedroom.cli.on import add_on_flag, opened_engine
+from lockedroom.cli.sampling_flags import SAMPLING_FLAGS, add_sampling_flags
 
 if TYPE_CHECKING:
     from lockedroom.loops.evaluate import Evaluated
@@ -43,26 +44,16 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--out", metavar="RUN", help="the run folder to write (default: runs/<dataset>-<policy>-<time>)")
     add("--resume", action="store_true", help="continue an interrupted run in --out")
     add("--json", action="store_true", help="print the summary as JSON")
-    _add_sampling(parser.add_argument_group("how a live policy is sampled (for recorded completions: --declare)"))
+    group = parser.add_argument_group("how a live policy is sampled (for recorded completions: --declare)")
+    add_sampling_flags(group)
+    group.add_argument("--seed", type=int, metavar="S", help="a completion depends on (seed, example id, draw) only (default 0)")  # fmt: skip
+    group.add_argument("--exact", action="store_true", default=None, help="also the exact pass rate, from the policy's probabilities")  # fmt: skip
     add_backend_flags(parser)
     parser.set_defaults(run=run)
 
 
-def _add_sampling(group: argparse._ArgumentGroup) -> None:
-    add = group.add_argument
-    add("--temperature", type=float, metavar="T", help="0 is greedy decoding (default 1)")
-    add("--top-k", type=int, metavar="K", help="keep the K most probable tokens (default 0: all)")
-    add("--top-p", type=float, metavar="P", help="keep the fewest tokens that hold this share (default 1)")
-    add("--max-tokens", type=int, metavar="N", help="token limit (default: what the context leaves)")
-    add("--stop", action="append", metavar="TEXT", help="end a completion before this text (may be repeated)")
-    add("--seed", type=int, metavar="S", help="a completion depends on (seed, example id, draw) only (default 0)")
-    add("--threads", type=int, metavar="N", help="of PyTorch (default 1; more can be far slower)")
-    add("--exact", action="store_true", default=None, help="also the exact pass rate, from the policy's probabilities")
-
-
 _CONFIG_FLAGS = ("dataset", "completions", "policy", "scorer", "draws", "limit", "split", "declare", "confidence",
                  "scorer_timeout", "scorer_memory", "threads", "exact")  # fmt: skip
-_SAMPLING_FLAGS = ("temperature", "top_k", "top_p", "max_tokens", "stop", "seed")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out) if args.out else default_out(args)
     config = read_config(
         {name: given[name] for name in _CONFIG_FLAGS if name in given} | backend_config(args),
-        {name: given[name] for name in _SAMPLING_FLAGS if name in given},
+        {name: given[name] for name in SAMPLING_FLAGS if name in given},
         file=Path(args.config) if args.config else None,
         resumed=out if args.resume else None,
     )

@@ -58,6 +58,7 @@ class SearchConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     draws: int | None = None
     width: int = 2
     limit: int | None = None
+    split: str | None = None
     confidence: float = 0.95
     completions: str | None = None
     declare: tuple[str, ...] = ()
@@ -212,7 +213,9 @@ def _close(
         **manifests.made_here(),
         kind="search",
         room=Room(
-            DatasetIdentity(run.examples.digest.hexdigest(), Path(config.dataset).stem, run.examples.lines),
+            DatasetIdentity(
+                run.examples.digest.hexdigest(), config.split or Path(config.dataset).stem, run.examples.lines
+            ),
             room_prompts(opened, run.path / EXAMPLES),
             identify(opened.scorer),
             opened.declared.sampling,

@@ -105,7 +105,7 @@ def select(
     fresh = None if config.confirm is None else open_fresh(Path(config.confirm), source)
     with contextlib.ExitStack() as stack:
         judges = open_judges(config, source, stack)
-        chosen = open_selector(config, source, judges)
+        chosen = open_selector(config, source, judges, stack)
         run = RunFolder(out, encode_select_config(config), draws=1, resume=resume)
         try:
             on = None if engine is None or (judges.measure, judges.proxy) == (None, None) else (engine, config)

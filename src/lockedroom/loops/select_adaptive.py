@@ -221,7 +221,9 @@ def _close(
         **manifests.made_here(),
         kind=KIND,
         room=Room(
-            DatasetIdentity(run.examples.digest.hexdigest(), Path(config.dataset).stem, run.examples.lines),
+            DatasetIdentity(
+                run.examples.digest.hexdigest(), config.split or Path(config.dataset).stem, run.examples.lines
+            ),
             room_prompts(opened, run.path / EXAMPLES),
             scorer,
             opened.declared.sampling,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from lockedroom.dataset.load import first_refused_by
 from lockedroom.errors import BadInput, NotComparable
 from lockedroom.jsonl import read_batches
 from lockedroom.loops.opening import identify, open_scorer
-from lockedroom.loops.own_selector import OwnSelector, load_selector
-from lockedroom.protocols import BatchScorer, JudgedSelector, Scorer, Selector
+from lockedroom.loops.own_selector import OwnSelector, open_selector_file
+from lockedroom.protocols import BatchScorer, Scorer
 from lockedroom.records import Example
-from lockedroom.results.picking import AuditedErrors, Plan, check_ns
+from lockedroom.results.picking import AnySelector, AuditedErrors, Plan, check_ns
 from lockedroom.results.run_folder import EXAMPLES, RECORDS
 from lockedroom.results.selection_files import CONFIRM
 from lockedroom.results.selectors import NAMES, PROXY, VOTING, Parse, TieRule, Ties, builtin_selector, parser
@@ -69,7 +70,7 @@ class Judges(msgspec.Struct, frozen=True):
 class Chosen(msgspec.Struct, frozen=True):
     """The selector with everything that decides its numbers, and the knob as the manifest declares it."""
 
-    selector: Selector | JudgedSelector
+    selector: AnySelector
     plan: Plan
     parse: Parse
     knob: dict[str, Any]
@@ -87,6 +88,24 @@ def check_select_config(config: SelectConfig) -> None:
         raise BadInput("--verifier-errors: give two rates or an audit folder, not both")
     if not all(0 <= rate <= 1 for rate in errors):
         raise BadInput(f"--verifier-errors {errors[0]},{errors[1]}: two rates between 0 and 1, e.g. 0.05,0")
+
+
+def check_before_drawing(config: SelectConfig, draws: int | None) -> None:
+    """Raise BadInput for what could only be refused after `draws` of every example were paid for; None: not known yet."""
+    check_select_config(config)
+    if draws is not None and draws > 0:
+        check_ns(config.ns, draws)
+    with contextlib.ExitStack() as stack:
+        if config.selector.startswith(PROXY):
+            _open_named(config, config.selector.removeprefix(PROXY), f"--selector {PROXY}", stack)
+        elif config.selector not in NAMES:
+            stack.enter_context(_open_own_selector(config))
+        if config.parse is not None and config.parse not in BUILTIN:
+            _open_named(config, config.parse, "--parse ", stack)
+    if config.verifier_audit is not None:
+        from lockedroom.results.audit_check import open_audit
+
+        open_audit(Path(config.verifier_audit))
 
 
 def open_source(path: Path) -> Source:
@@ -115,18 +134,31 @@ def open_judges(config: SelectConfig, source: Source, stack: contextlib.ExitStac
     measured_by = source.manifest.room.scorer
     measure = proxy = proxy_identity = None
     if config.measure is not None:
-        found = _open_scorer(config, config.measure, source, stack)
+        found = _open_scorer(config, config.measure, "--measure ", source, stack)
         identity = identify(found)
         if identity != measured_by:
             measure, measured_by = found, identity
     if config.selector.startswith(PROXY):
-        proxy = _open_scorer(config, config.selector.removeprefix(PROXY), source, stack)
+        proxy = _open_scorer(config, config.selector.removeprefix(PROXY), f"--selector {PROXY}", source, stack)
         proxy_identity = identify(proxy)
     return Judges(measure, proxy, measured_by, proxy_identity)
 
 
-def _open_scorer(config: SelectConfig, name: str, source: Source, stack: contextlib.ExitStack) -> Scorer:
-    scorer = stack.enter_context(open_scorer(name, timeout_s=config.scorer_timeout, memory_mb=config.scorer_memory))
+def _open_named(config: SelectConfig, name: str, flag: str, stack: contextlib.ExitStack) -> Scorer:
+    """Open a scorer; a name that is none is refused under the flag that gave it."""
+    if name not in BUILTIN and ".py" not in name:
+        raise BadInput(
+            f"{flag}{visible(name, 60)}: unknown scorer; use {' or '.join(BUILTIN)}, or your own as path/to/file.py:function"
+        )
+    return stack.enter_context(open_scorer(name, timeout_s=config.scorer_timeout, memory_mb=config.scorer_memory))
+
+
+def _open_own_selector(config: SelectConfig) -> contextlib.AbstractContextManager[OwnSelector]:
+    return open_selector_file(config.selector, timeout_s=config.scorer_timeout, memory_mb=config.scorer_memory)
+
+
+def _open_scorer(config: SelectConfig, name: str, flag: str, source: Source, stack: contextlib.ExitStack) -> Scorer:
+    scorer = _open_named(config, name, flag, stack)
     first_refused = scorer.first_refused if isinstance(scorer, BatchScorer) else first_refused_by(scorer.accepts)
     for batch in read_batches(source.path / EXAMPLES, Example):
         index = first_refused([example.expected_answer for example in batch.rows])
@@ -138,23 +170,28 @@ def _open_scorer(config: SelectConfig, name: str, source: Source, stack: context
     return scorer
 
 
-def require_selector(name: str) -> None:
-    """Raise BadInput for a name that is no selector, before anything is drawn for it."""
-    if name not in NAMES and not name.startswith(PROXY) and ".py" not in name:
-        raise BadInput(f"--selector {visible(name, 60)!r}: unknown selector; use {', '.join(NAMES)}, {PROXY}SCORER, or "
-                       "your own as path/to/file.py:Class")  # fmt: skip
+def require_selector(name: str, others: Sequence[str] = ()) -> None:
+    """Raise BadInput for a name that is no selector, before anything is drawn for it; `others` are known elsewhere."""
+    known = (*NAMES, *others)
+    if name not in known and not name.startswith(PROXY) and ".py" not in name:
+        import difflib
+
+        near = difflib.get_close_matches(name.lower().replace("_", "-"), known, 1)
+        meant = f" (did you mean {near[0]}?)" if near else ""
+        raise BadInput(f"--selector {visible(name, 60)!r}: unknown selector{meant}; use {', '.join(known)}, {PROXY}SCORER, "
+                       "or your own as path/to/file.py:Class")  # fmt: skip
 
 
-def open_selector(config: SelectConfig, source: Source, judges: Judges) -> Chosen:
+def open_selector(config: SelectConfig, source: Source, judges: Judges, stack: contextlib.ExitStack) -> Chosen:
     parse_name = config.parse or (judges.measured_by.name if judges.measured_by.name in BUILTIN else "final-int")
     parse = parser(parse_name)
     require_selector(config.selector)
-    selector = builtin_selector(
+    selector: AnySelector | None = builtin_selector(
         config.selector, seed=config.seed, beta=config.beta, parse=parse, ties=Ties(config.tie_break, config.seed)
     )
     name = config.selector
     if selector is None:
-        selector = load_selector(name)
+        selector = stack.enter_context(_open_own_selector(config))
         name = selector.name
     ns = check_ns(config.ns, source.manifest.draws)
     plan = Plan(

@@ -6,11 +6,12 @@ scorer's. Every figure is drawn from `selection.json` alone.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lockedroom.errors import MissingExtra
+from lockedroom.errors import BadInput, MissingExtra
 from lockedroom.results.run_folder import writing
 from lockedroom.results.selection import Selection
 from lockedroom.stats.intervals import Interval
@@ -29,6 +30,17 @@ def require_matplotlib() -> None:
         import matplotlib  # noqa: F401  (whether it is there)
     except ModuleNotFoundError:
         raise MissingExtra("drawing plots", "report") from None
+
+
+def require_plots_folder(folder: Path) -> None:
+    """Raises BadInput before anything is spent, when the figures could not be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError as error:
+        raise BadInput(f"--plots {folder}: cannot be made: {error.strerror}; choose another folder") from None
+    if not writable:
+        raise BadInput(f"--plots {folder}: cannot be written into; choose another folder")
 
 
 def write_plots(selection: Selection, folder: Path) -> list[Path]:

@@ -7,12 +7,13 @@ without bias, and nothing is chosen after the fact. Draws left over at the end a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import msgspec
 
 from lockedroom.errors import BadInput
-from lockedroom.protocols import JudgedSelector, Selector
+from lockedroom.protocols import BatchSelector, JudgedSelector, Selector
 from lockedroom.records import Completion, Example, Failure, Record, Score
 from lockedroom.results.selectors import (
     BY_LOGPROB,
@@ -27,6 +28,8 @@ from lockedroom.results.selectors import (
 from lockedroom.stats.intervals import Interval
 from lockedroom.stats.pass_at_k import UnequalDraws
 from lockedroom.visible import visible
+
+AnySelector: TypeAlias = Selector | JudgedSelector | BatchSelector
 
 
 class AuditedErrors(msgspec.Struct, frozen=True):
@@ -123,24 +126,25 @@ def groups_of(draws: int, n: int) -> range:
     return range(0, draws - n + 1, n)
 
 
-def pick(selector: Selector | JudgedSelector, pool: Pool, ns: Sequence[int]) -> Picks:
+def pick(selector: AnySelector, pool: Pool, ns: Sequence[int]) -> Picks:
     """Return the draw picked from every group. A draw without a completion is not shown to the selector.
 
     Where a group holds no completion at all, its first draw stands for it, so that the failure is counted. Raises BadInput
-    when the selector returns something that is no position.
+    for what a person's own selector does wrong.
     """
     places = _places(selector, pool)
     if places is not None:
         return Picks(pool.example.id, [first_of_groups(places, n) for n in ns])
-    pick_one = _picker(selector, pool)
+    groups = [[pool.shown(start, start + n) for start in groups_of(len(pool.records), n)] for n in ns if n > 1]
+    picked = iter(_pick_each(selector, pool, [here for row in groups for here in row if here]))
+    rows = iter(groups)
     picks: list[list[int]] = []
     for n in ns:
         starts = groups_of(len(pool.records), n)
         if n == 1:
             picks.append(list(starts))
             continue
-        shown = [pool.shown(start, start + n) for start in starts]
-        picks.append([pick_one(here) if here else start for here, start in zip(shown, starts, strict=True)])
+        picks.append([next(picked) if here else start for here, start in zip(next(rows), starts, strict=True)])
     return Picks(pool.example.id, picks)
 
 
@@ -161,7 +165,7 @@ def vote_places(answers: Sequence[str | None], pool: Pool) -> list[int]:
     return places if len(pool.held) == draws else _missing_last(places, pool)
 
 
-def _places(selector: Selector | JudgedSelector, pool: Pool) -> list[int] | None:
+def _places(selector: AnySelector, pool: Pool) -> list[int] | None:
     """Return the place of every draw for a selector that has one order for all groups: values are taken once."""
     if not isinstance(selector, Valued):
         return None
@@ -182,17 +186,21 @@ def _missing_last(places: list[int], pool: Pool) -> list[int]:
     return [place if i in held else 2 * len(places) + i for i, place in enumerate(places)]
 
 
-def _picker(selector: Selector | JudgedSelector, pool: Pool) -> Callable[[Sequence[int]], int]:
-    """Return what picks one of some draws; answers are parsed once for all groups, other selectors are asked group by group."""
+def _pick_each(selector: AnySelector, pool: Pool, groups: Sequence[Sequence[int]]) -> list[int]:
+    """Return the draw picked from each group; answers are parsed once for all groups."""
     asked = Asked(pool.example.id, pool.example.prompt)
     if isinstance(selector, MajorityVote):
         answers = pool.answers(selector.parse)
-        return lambda here: most_voted(answers, pool.order, here)
-    return lambda here: _pick_one(selector, asked, pool, here)
+        return [most_voted(answers, pool.order, here) for here in groups]
+    if isinstance(selector, BatchSelector):
+        chosen = selector.select_batch(asked, [_completions(pool, here) for here in groups])
+    else:
+        chosen = [_choose(selector, asked, pool, here) for here in groups]
+    return [here[position] for here, position in zip(groups, chosen, strict=True)]
 
 
-def _pick_one(selector: Selector | JudgedSelector, asked: Asked, pool: Pool, here: Sequence[int]) -> int:
-    completions: list[Completion] = [pool.records[i].completion for i in here]  # type: ignore[misc]  # only those held
+def _choose(selector: Selector | JudgedSelector, asked: Asked, pool: Pool, here: Sequence[int]) -> int:
+    completions = _completions(pool, here)
     if isinstance(selector, JudgedSelector):
         chosen = selector.select_judged(asked, completions, [pool.told[i] for i in here])
     else:
@@ -202,7 +210,11 @@ def _pick_one(selector: Selector | JudgedSelector, asked: Asked, pool: Pool, her
             f"selector: returned {visible(repr(chosen), 60)} for id {visible(asked.id, 60)!r} with {len(completions)} "
             "completions; it must return a position from 0 to one less than their number"
         )
-    return here[chosen]
+    return chosen
+
+
+def _completions(pool: Pool, here: Sequence[int]) -> list[Completion]:
+    return [pool.records[i].completion for i in here]  # type: ignore[misc]  # only those held
 
 
 def check_ns(ns: Sequence[int], draws: int) -> tuple[int, ...]:

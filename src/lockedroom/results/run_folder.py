@@ -185,17 +185,23 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def _open_folder(path: Path, *, resume: bool) -> int:
-    """Make the folder, or take up an unfinished one; return a descriptor that holds its lock."""
+def require_new(path: Path) -> None:
+    """Raise BadInput where a new run cannot be written: before anything is spent on one."""
     if path.exists() and not path.is_dir():
         raise BadInput(f"{path}: exists and is not a folder; choose another --out")
     if (path / manifests.NAME).exists():
         raise BadInput(f"{path}: a finished run is here already, and runs are never written into; choose another --out")
-    if path.exists() and _occupied(path) and not resume:
+    if path.exists() and _occupied(path):
         unfinished = (path / CONFIG).is_file()
         advice = "continue it with --resume, or choose another --out" if unfinished else "choose another --out"
         what = "an unfinished run is here already" if unfinished else "the folder is not empty and is not a run"
         raise BadInput(f"{path}: {what}; {advice}")
+
+
+def _open_folder(path: Path, *, resume: bool) -> int:
+    """Make the folder, or take up an unfinished one; return a descriptor that holds its lock."""
+    if not resume or (path / manifests.NAME).exists() or (path.exists() and not path.is_dir()):
+        require_new(path)
     if resume and not (path / CONFIG).is_file():
         raise BadInput(f"{path}: nothing to resume here; run without --resume")
     with writing(path):

@@ -1,4 +1,4 @@
-"""Import a person's scorer file and check what it offers. Runs in the worker's process only."""
+"""Import a person's scorer or selector file and check what it offers. Runs in the worker's process only."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def load(path: Path, function: str) -> Loaded:
     return Loaded(vars(module)[function], accepts, spec)
 
 
-def _run(path: Path) -> types.ModuleType:
+def _run(path: Path, what: str = "scorer") -> types.ModuleType:
     source = path.read_bytes()  # compiled from these bytes: a stale .pyc can never run in place of the file
     sys.path.insert(0, str(path.parent))
     module = types.ModuleType(MODULE_NAME)
@@ -53,13 +53,15 @@ def _run(path: Path) -> types.ModuleType:
     try:
         code = compile(source, str(path), "exec", dont_inherit=True)
         exec(code, module.__dict__)  # running the person's file is the point
+    except Unusable:  # of the person's file, which this one, a wrapper of ours, loads
+        raise
     except SystemExit:
         raise Unusable(
             f"{_where(path)}: the file ends the process (sys.exit) when it is imported; move that under "
             'if __name__ == "__main__":'
         ) from None
     except BaseException as error:  # noqa: BLE001  # a person's code may raise anything; they get one message
-        raise Unusable(f"{_where(path)}: importing the scorer raised {described(error)}; fix the file") from None
+        raise Unusable(f"{_where(path)}: importing the {what} raised {described(error)}; fix the file") from None
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     return module
 
@@ -72,6 +74,22 @@ def load_beside(path: Path, function: str) -> Callable[[str], Any]:
         raise Unusable(f"{path}: no function '{function}' in this file")
     _check_signature(path, function, found, 1, f"{function}(prefix)")
     return found  # type: ignore[no-any-return]  # callable, as was just checked
+
+
+def load_selector(path: Path, class_name: str) -> Any:
+    """Return an object of a class in the person's file that offers `select(asked, completions)`. Raises Unusable."""
+    module = _run(path, "selector")
+    found = vars(module).get(class_name)
+    if not isinstance(found, type) or not callable(getattr(found, "select", None)):
+        raise Unusable(f"{path}: no class '{class_name}' with a method select(self, asked, completions) -> int")
+    try:
+        made = found()
+    except BaseException as error:  # noqa: BLE001  # as above
+        raise Unusable(
+            f"{_where(path)}: making a {class_name} raised {described(error)}; it has to be made without arguments"
+        ) from None
+    _check_signature(path, f"{class_name}.select", made.select, 2, "select(self, asked, completions)")
+    return made
 
 
 def _check_signature(path: Path, name: str, function: Any, arguments: int, wanted: str) -> None:
