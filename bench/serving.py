@@ -1,19 +1,21 @@
-"""Server policies: throughput beside a bare loop of httpx, and a long run against a server that keeps failing.
+"""Server policies: throughput beside bare loops of sockets and of httpx, and a long run against a server that keeps failing.
 
-    python bench/serving.py [throughput|faults]
+    python bench/serving.py [throughput|faults] [--latency SECONDS] [--requests N]
 
-The server is the testkit's, in a process of its own. Throughput: 32 requests in flight, each answered after LATENCY_S;
-the server's own limit is then 32 / LATENCY_S requests a second. Ratios come from rounds that take turns.
+The server is the testkit's, in a process of its own. Throughput: 32 requests in flight, each answered after the latency;
+the server's own limit is then 32 / latency requests a second, and what sockets alone reach is the limit of both processes
+on this machine at this hour. Rates count from start to end of a run. Ratios come from rounds that take turns.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
+import functools
 import multiprocessing
 import resource
 import statistics
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -22,6 +24,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import httpx
+import msgspec
 
 from lockedroom.jsonl import read_batches
 from lockedroom.loops.configuration import EvaluateConfig
@@ -33,8 +36,6 @@ from lockedroom.testkit.openai_server import MODEL, Answering, OpenAIServer, com
 from lockedroom.testkit.small_run import write_additions
 
 IN_FLIGHT = 32
-LATENCY_S = 1.0
-REQUESTS = 1600
 ROUNDS = 3
 FAULTY_REQUESTS = 10_000
 SAMPLING = Sampling(max_tokens=16)
@@ -44,8 +45,8 @@ def write(prompt: str, _seed: int, _choice: int) -> str:
     return f"Final: {int(prompt.split()[2]) + 1}"
 
 
-def steady() -> Answering:
-    return completing(write, latency_s=LATENCY_S)
+def steady(latency_s: float) -> Answering:
+    return completing(write, latency_s=latency_s)
 
 
 def failing() -> Answering:
@@ -72,8 +73,34 @@ def serving(make: Callable[[], Answering]) -> Iterator[tuple[str, Connection]]:
         process.join()
 
 
+def body_of(i: int) -> dict[str, object]:
+    return {"model": MODEL, "prompt": f"What is {i} + 1?", "seed": i, "max_tokens": 16, "logprobs": 0}
+
+
+def sockets(url: str, count: int) -> None:
+    """The least that any client can do: 32 sockets, a request written, an answer of known length read."""
+    port = int(url.split(":")[2].split("/", maxsplit=1)[0])
+    numbers = iter(range(count))
+
+    async def one() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for i in numbers:
+            content = msgspec.json.encode(body_of(i))
+            head = f"POST /v1/completions HTTP/1.1\r\nHost: here\r\nContent-Length: {len(content)}\r\n\r\n"
+            writer.write(head.encode() + content)
+            given = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+            length = int(given.partition("content-length:")[2].partition("\r")[0])
+            assert msgspec.json.decode(await reader.readexactly(length))["choices"][0]["text"]
+        writer.close()
+
+    async def run() -> None:
+        await asyncio.gather(*(one() for _ in range(IN_FLIGHT)))
+
+    asyncio.run(run())
+
+
 def bare(url: str, count: int) -> None:
-    """The least that a client can do: a pool, a semaphore, and one request a prompt."""
+    """What one writes with httpx: a pool, a semaphore, and one request a prompt."""
 
     async def run() -> None:
         slots = asyncio.Semaphore(IN_FLIGHT)
@@ -81,9 +108,8 @@ def bare(url: str, count: int) -> None:
         async with httpx.AsyncClient(timeout=60, limits=limits) as client:
 
             async def one(i: int) -> None:
-                body = {"model": MODEL, "prompt": f"What is {i} + 1?", "seed": i, "max_tokens": 16, "logprobs": 0}
                 async with slots:
-                    reply = await client.post(f"{url}/completions", json=body)
+                    reply = await client.post(f"{url}/completions", json=body_of(i))
                 assert reply.json()["choices"][0]["text"]
 
             await asyncio.gather(*(one(i) for i in range(count)))
@@ -100,35 +126,36 @@ def measured(url: str, dataset: Path, out: Path) -> None:
     )
 
 
-def throughput() -> None:
-    limit = IN_FLIGHT / LATENCY_S
-    rates: dict[str, list[float]] = {"bare httpx loop": [], "lockedroom evaluate": []}
+def throughput(latency_s: float, requests: int) -> None:
+    limit = IN_FLIGHT / latency_s
+    rates: dict[str, list[float]] = {"sockets alone": [], "bare httpx loop": [], "lockedroom evaluate": []}
     costs: dict[str, list[float]] = {name: [] for name in rates}
-    with tempfile.TemporaryDirectory() as folder, serving(steady) as (url, _):
-        dataset = write_additions(Path(folder), REQUESTS)
+    with tempfile.TemporaryDirectory() as folder, serving(functools.partial(steady, latency_s)) as (url, _):
+        dataset = write_additions(Path(folder), requests)
         measured(url, write_additions(Path(folder), IN_FLIGHT, "warm.jsonl"), Path(folder) / "warm")
         for turn in range(ROUNDS):
             out = Path(folder) / f"run{turn}"
             for name, found in rates.items():
                 began, cpu = time.monotonic(), time.process_time()
-                if name == "bare httpx loop":
-                    bare(url, REQUESTS)
+                if name == "sockets alone":
+                    sockets(url, requests)
+                elif name == "bare httpx loop":
+                    bare(url, requests)
                 else:
                     measured(url, dataset, out)
-                found.append(REQUESTS / (time.monotonic() - began))
-                costs[name].append((time.process_time() - cpu) / REQUESTS * 1000)
+                found.append(requests / (time.monotonic() - began))
+                costs[name].append((time.process_time() - cpu) / requests * 1000)
     print(
-        f"{IN_FLIGHT} in flight, {LATENCY_S} s each, {REQUESTS} requests: the server's own limit is {limit:.0f} a second"
+        f"{IN_FLIGHT} in flight, {latency_s:g} s each, {requests} requests: the server's own limit is {limit:.0f} a second"
     )
     for name, found in rates.items():
-        rate = statistics.median(found)
-        print(
-            f"{name:20} {rate:6.1f} a second, {rate / limit:.1%} of the limit, {statistics.median(costs[name]):.2f} CPU-ms each"
-        )
-    ratios = [ours / theirs for theirs, ours in zip(*rates.values(), strict=True)]
-    print(
-        f"lockedroom / bare: {statistics.median(ratios):.3f} (rounds: {', '.join(f'{ratio:.3f}' for ratio in ratios)})"
-    )
+        rate, cost = statistics.median(found), statistics.median(costs[name])
+        print(f"{name:20} {rate:6.1f} a second, {rate / limit:.1%} of the limit, {cost:.2f} CPU-ms each")
+    ours = rates.pop("lockedroom evaluate")
+    for name, theirs in rates.items():
+        ratios = [mine / its for mine, its in zip(ours, theirs, strict=True)]
+        rounds = ", ".join(f"{ratio:.3f}" for ratio in ratios)
+        print(f"lockedroom / {name}: {statistics.median(ratios):.3f} (rounds: {rounds})")
 
 
 def faults() -> None:
@@ -148,8 +175,12 @@ def faults() -> None:
 
 
 if __name__ == "__main__":
-    chosen = sys.argv[1] if len(sys.argv) > 1 else "all"
-    if chosen in ("throughput", "all"):
-        throughput()
-    if chosen in ("faults", "all"):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("part", nargs="?", choices=("throughput", "faults", "all"), default="all")
+    parser.add_argument("--latency", type=float, default=1.0)
+    parser.add_argument("--requests", type=int, default=1600)
+    chosen = parser.parse_args()
+    if chosen.part != "faults":
+        throughput(chosen.latency, chosen.requests)
+    if chosen.part != "throughput":
         faults()

@@ -60,7 +60,7 @@ def texts(results: list[Completion | Failure]) -> list[str]:
 
 def test_the_module_can_be_named_without_its_libraries() -> None:
     code = (
-        "import sys; sys.modules['httpx'] = None\n"
+        "import sys; sys.modules['h11'] = None\n"
         "from lockedroom.policy.openai_http import open_server\n"
         "from lockedroom.policy.backend import Backend\n"
         "try: open_server('http://localhost/v1#m', Backend())\n"
@@ -242,9 +242,12 @@ def test_a_completion_of_nothing_is_an_empty_text() -> None:
     ("choice", "says"),
     [
         ({"message": {"content": "Fin"}, "finish_reason": "content_filter"}, "content_filter"),
-        ({"message": {}, "finish_reason": "stop"}, "missing field"),
+        ({"message": None, "finish_reason": "stop"}, "without text"),
+        ({"message": {"content": None, "tool_calls": [{"id": "1"}]}, "finish_reason": "stop"}, "calls tools"),
+        ({"message": {"content": "Fin"}, "finish_reason": "abort"}, "abort"),
         ({"text": "wrong dialect"}, "without text"),
-        ({"message": {"content": 7}}, "expected a string"),
+        ({"message": {"content": 7}}, "without text"),
+        ({"message": {"content": [{"type": "text", "text": "4"}]}}, "without text"),
         ("nonsense", "expected"),
     ],
 )
@@ -253,6 +256,57 @@ def test_what_is_no_completion_is_a_failure_not_an_empty_one(choice: Any, says: 
     assert isinstance(result, Failure)
     assert result.code is FailureCode.POLICY_ERROR
     assert says in result.message
+
+
+@pytest.mark.parametrize(
+    ("end", "means"),
+    [
+        ("stop", FinishReason.STOP),
+        ("STOP", FinishReason.STOP),
+        ("eos", FinishReason.STOP),
+        ("end_turn", FinishReason.STOP),
+        ("length", FinishReason.LENGTH),
+        ("max_tokens", FinishReason.LENGTH),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_the_ends_of_a_completion_have_several_names(end: str | None, means: FinishReason | None) -> None:
+    assert _second({"message": {"content": "4"}, "finish_reason": end}) == Completion("4", finish_reason=means)
+
+
+def test_a_refusal_is_what_the_model_wrote() -> None:
+    assert _second({"message": {"content": None, "refusal": "I cannot"}}) == Completion("I cannot")
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        None,
+        {},
+        [-0.5],
+        "none",
+        {"content": None},
+        {"content": []},
+        {"content": [{"token": "4", "logprob": None}]},
+        {"content": [{"token": "4", "logprob": -9999.0}]},
+        {"content": [{"token": "4", "logprob": 0.7}]},
+        {"token_logprobs": [None, -0.5]},
+    ],
+    ids=str,
+)
+def test_a_paid_completion_is_kept_whatever_its_logprobs_look_like(logprobs: Any) -> None:
+    assert _second({"message": {"content": "4"}, "logprobs": logprobs}) == Completion("4")
+
+
+@pytest.mark.parametrize(
+    "usage", [None, [], {}, {"prompt_tokens": "5", "completion_tokens": 1.5}, {"completion_tokens": -1}], ids=str
+)
+def test_a_paid_completion_is_kept_whatever_is_counted_beside_it(usage: Any) -> None:
+    body = {"choices": [{"message": {"content": "4"}}], "usage": usage, "model": 3, "system_fingerprint": 7}
+    writing = completing(echo)
+    results, _ = drawn(lambda one: writing(one) if one.body.get("max_tokens", 1) == 1 else Reply(body), count=1)
+    assert results == [Completion("4")]
 
 
 def test_a_lone_surrogate_survives_both_ways() -> None:
@@ -316,10 +370,20 @@ def test_nothing_is_asked_again_before_retry_after() -> None:
 
 def test_retry_after_is_seconds_or_a_date() -> None:
     soon = datetime.now(UTC) + timedelta(seconds=90)
-    assert retry_after_s("7") == 7
-    assert 80 < (retry_after_s(format_datetime(soon, usegmt=True)) or 0) <= 90
-    assert retry_after_s("Fri, 01 Jan 2010 00:00:00 GMT") == 0
-    assert [retry_after_s(value) for value in (None, "soon", "nan", "inf", "")] == [None] * 5
+    assert _asked("7") == 7
+    assert _asked("-7") == 0
+    assert 80 < (_asked(format_datetime(soon, usegmt=True)) or 0) <= 90
+    assert _asked("Fri, 01 Jan 2010 00:00:00 GMT") == 0
+    assert [_asked(value) for value in (None, "soon", "nan", "inf", "", "Mon, 99 Foo 2010")] == [None] * 6
+
+
+def test_a_date_to_wait_for_is_counted_on_the_clock_of_the_server() -> None:
+    slow = {"date": "Fri, 01 Jan 2010 00:00:00 GMT", "retry-after": "Fri, 01 Jan 2010 00:00:07 GMT"}
+    assert retry_after_s(slow) == 7
+
+
+def _asked(value: str | None) -> float | None:
+    return retry_after_s({} if value is None else {"retry-after": value})
 
 
 def test_what_could_not_be_drawn_is_a_failure_and_the_others_are_drawn() -> None:

@@ -37,9 +37,13 @@ class Request(msgspec.Struct, frozen=True):
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What is sent back after `delay_s`: bytes as they are, anything else as JSON. `drop` cuts the connection instead."""
+    """What is sent back after `delay_s`: bytes as they are, anything else as JSON. `drop` cuts the connection instead.
+
+    `raw` is sent in place of a whole reply, head and all, and then the connection is closed.
+    """
 
     body: Any = None
+    raw: bytes = b""
     status: int = 200
     headers: Mapping[str, str] = {}
     delay_s: float = 0.0
@@ -208,6 +212,10 @@ class OpenAIServer:
             await asyncio.sleep(reply.delay_s)
         if reply.drop:
             writer.transport.abort()
+            return False
+        if reply.raw:
+            writer.write(reply.raw)
+            await writer.drain()
             return False
         content = reply.body if isinstance(reply.body, bytes) else msgspec.json.encode(reply.body)
         lines = [f"HTTP/1.1 {reply.status} Status", f"Content-Length: {len(content)}", "Server: lockedroom-testkit"]

@@ -1,7 +1,7 @@
 """Policies behind an OpenAI-compatible HTTP server: `http://HOST:PORT/v1#MODEL`.
 
-Read `policy` first (prompts in, completions out, in order), then `asking` (one request and its retries), `opening`
-(what the server is and can do) and `wire` (the two dialects, chat and completions).
+Read `policy` first (prompts in, completions out, in order), then `asking` (one request and its retries), `connections`
+(HTTP), `opening` (what the server is and can do) and `wire` (the two dialects, chat and completions).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def open_server(name: str, backend: Backend, *, backoff_s: float = 0.5) -> Serve
     try:
         from lockedroom.policy.openai_http.policy import open_policy
     except ModuleNotFoundError as error:
-        if error.name not in ("httpx", "tenacity"):
+        if error.name not in ("certifi", "h11", "tenacity"):
             raise
         raise MissingExtra("a policy behind a server", "server") from None
     return open_policy(name, backend, backoff_s=backoff_s)

@@ -3,50 +3,40 @@
 200                                    an answer, unless it is junk (tried again: gateways do that when overloaded)
 408 409 425 429 5xx, no answer         tried again, after a random wait that doubles, never before `Retry-After`
 400 413 422 and other 4xx              this request is refused: a Failure of its example
-401 404 3xx, `Retry-After` in an hour  nothing can go well from here: BadInput, and the run can be resumed
+401 402 404 3xx, `Retry-After` in an hour  nothing can go well from here: BadInput, and the run can be resumed
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import email.utils
 import math
 import re
-import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
-import httpx
 import msgspec
 import tenacity
 
 from lockedroom.errors import BadInput
 from lockedroom.policy.backend import Backend
 from lockedroom.policy.openai_http.address import Address, Key
-from lockedroom.policy.openai_http.wire import Junk
+from lockedroom.policy.openai_http.connections import Connections, Reply, Transient
+from lockedroom.policy.openai_http.wire import Junk, error_in
 from lockedroom.visible import visible
 
 T = TypeVar("T")
 
 LONGEST_BACKOFF_S = 30.0
 LONGEST_RETRY_AFTER_S = 600.0
-LONGEST_ANSWER = 64 * 1024 * 1024  # bytes
 SHOWN = 300
+LONGEST_PAGE = 20_000  # bytes of a page in which words are looked for
+KEY_HOW = "the key is read from the environment variable that --api-key-env names (OPENAI_API_KEY)"
 _AGAIN = frozenset((408, 409, 425, 429))
-NOT_CONNECTED = "not connected"
 NO_SUCH = frozenset((404, 405, 501))
-
-
-class Transient(Exception):
-    """An attempt failed in a way that may pass. `kind` is how it is counted; `retry_after` in seconds."""
-
-    def __init__(self, kind: str, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.retry_after = retry_after
+# Of refusals, those that any server may give for one prompt (too long, say) while it answers the others.
+ABOUT_THE_PROMPT = frozenset((400, 413, 422))
 
 
 class Refused(Exception):
@@ -55,13 +45,6 @@ class Refused(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
-
-
-class Reply(msgspec.Struct, frozen=True):
-    status: int
-    headers: dict[str, str]
-    content: bytes
-    seconds: float
 
 
 class Asked(msgspec.Struct):
@@ -76,9 +59,6 @@ class Asker:
     """The connections to one server, or to several that are the same, used inside one event loop.
 
     `address` is the first of them; `others` share the requests with it.
-
-    Each is a client of its own: looking for a free connection in a shared pool of httpx takes time in proportion to
-    their number, at every request and every answer.
     """
 
     def __init__(
@@ -86,53 +66,19 @@ class Asker:
     ) -> None:
         self.address, self.key = address, key
         self._bases = (address.base, *(other.base for other in others))
-        self._timeout_s, self._retries, self._backoff_s = backend.request_timeout, backend.retries, backoff_s
-        self._headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if key.secret:
-            self._headers["Authorization"] = f"Bearer {key.secret}"
-        self._certificates = httpx.create_ssl_context()
-        self._idle: list[httpx.AsyncClient] = []
+        self._retries, self._backoff_s = backend.retries, backoff_s
+        self._connections = Connections(timeout_s=backend.request_timeout, secret=key.secret)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close the connections; nothing may be under way."""
-        for client in self._idle:
-            await client.aclose()
-
-    @contextlib.contextmanager
-    def _connection(self) -> Iterator[httpx.AsyncClient]:
-        """Lend a connection; the one used last is used first."""
-        made = not self._idle
-        client = (
-            httpx.AsyncClient(timeout=None, headers=self._headers, verify=self._certificates)
-            if made
-            else self._idle.pop()
-        )
-        try:
-            yield client
-        finally:
-            self._idle.append(client)
+        self._connections.close()
 
     async def once(self, method: str, url: str, body: bytes | None = None) -> Reply:
         """Send one request and return the reply, whatever its status. Raises Transient when none comes."""
-        began = time.monotonic()
         try:
-            with self._connection() as client:
-                async with asyncio.timeout(self._timeout_s), client.stream(method, url, content=body) as response:
-                    content = bytearray()
-                    async for block in response.aiter_bytes():
-                        content += block
-                        if len(content) > LONGEST_ANSWER:
-                            raise Transient("junk", f"an answer of more than {LONGEST_ANSWER:,} bytes")
-                    return Reply(response.status_code, dict(response.headers), bytes(content), time.monotonic() - began)
-        except TimeoutError:
-            raise Transient("timeout", f"no answer within {self._timeout_s:g} s") from None
-        except httpx.ConnectError as error:
-            raise Transient(NOT_CONNECTED, f"cannot connect: {self.shown(str(error))}") from None
-        except httpx.DecodingError as error:
-            raise Transient("junk", f"an answer that cannot be unpacked: {self.shown(str(error))}") from None
-        except httpx.TransportError as error:
-            what = self.shown(str(error)) or type(error).__name__
-            raise Transient("dropped", f"the connection was dropped: {what}") from None
+            return await self._connections.exchange(method, url, body)
+        except Transient as error:
+            raise Transient(error.kind, self.shown(str(error)), error.retry_after) from None
 
     async def ask(
         self,
@@ -141,7 +87,6 @@ class Asker:
         read: Callable[[bytes], T],
         asked: Asked,
         *,
-        retries: int | None = None,
         turn: int = 0,
     ) -> T:
         """Return what `read` makes of the answer, trying again where that may help.
@@ -156,8 +101,8 @@ class Asker:
             try:
                 reply = await self.once("POST", f"{base}{path}", body)
                 asked.seconds = reply.seconds
-                self.judge(reply)
-                return read_or_junk(reply, read)
+                self.judge(reply, base)
+                return read_or_junk(reply, read, self.shown)
             except Refused as error:
                 asked.faults[str(error.status)] += 1
                 raise
@@ -165,33 +110,36 @@ class Asker:
                 asked.faults[error.kind] += 1
                 raise
 
-        return await self.patiently(attempt, retries=self._retries if retries is None else retries)
+        return await self.patiently(attempt)
 
-    async def patiently(self, attempt: Callable[[], Awaitable[T]], *, retries: int | None = None) -> T:
+    async def patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Return what an attempt returns; a Transient is raised only by the last of them."""
         patience = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt((self._retries if retries is None else retries) + 1),
+            stop=tenacity.stop_after_attempt(self._retries + 1),
             wait=self._wait,
             retry=tenacity.retry_if_exception_type(Transient),
             reraise=True,
         )
         return await patience(attempt)
 
-    def judge(self, reply: Reply) -> None:
-        """Return for a status of 200; raise what any other means."""
-        status, said = reply.status, self.said(reply)
+    def judge(self, reply: Reply, base: str) -> None:
+        """Return for a status of 200; raise what any other means. `base` is the server that gave it."""
+        status = reply.status
         if status == 200:
             return
+        said = self.said(reply)
         if status in _AGAIN or (status >= 500 and status not in NO_SUCH):
-            wait = retry_after_s(reply.headers.get("retry-after"))
+            wait = retry_after_s(reply.headers)
             if wait is not None and wait > LONGEST_RETRY_AFTER_S:
                 later = "continue with --resume after that"
-                raise BadInput(self.fatal(f"asks to wait for {wait:,.0f} s (status {status}: {said}); {later}"))
+                raise BadInput(f"{base}: asks to wait for {wait:,.0f} s (status {status}: {said}); {later}")
             raise Transient(str(status), f"status {status}: {said}", wait)
         if status == 401:
-            raise BadInput(self.fatal(f"the key was refused (status 401: {said})"))
+            raise BadInput(f"{base}: the key was refused (status 401: {said}); {KEY_HOW}")
+        if status == 402:
+            raise BadInput(f"{base}: nothing is answered until it is paid for (status 402: {said})")
         if status in NO_SUCH or 300 <= status < 400:
-            raise BadInput(self.fatal(f"nothing to ask here (status {status}: {said})"))
+            raise BadInput(f"{base}: nothing to ask here (status {status}: {said}); is the address right?")
         raise Refused(status, f"status {status}: {said}")
 
     def fatal(self, what: str) -> str:
@@ -201,9 +149,7 @@ class Asker:
         """Return the server's own words for what went wrong, on one line, without the key."""
         if "location" in reply.headers:
             return f"moved to {self.shown(reply.headers['location'])}"
-        text = reply.content.decode("utf-8", "replace")
-        with contextlib.suppress(msgspec.DecodeError, RecursionError):
-            text = _message_in(msgspec.json.decode(reply.content)) or text
+        text = error_in(reply.content) or reply.content[:LONGEST_PAGE].decode("utf-8", "replace")
         if text.lstrip()[:1] == "<":
             text = "a page of HTML: " + " ".join(re.sub(r"<[^>]*>", " ", text).split())
         return self.shown(text.strip()) or "no message"
@@ -218,39 +164,34 @@ class Asker:
         return backoff if asked is None else asked + min(backoff, max(asked, self._backoff_s) / 4)
 
 
-def read_or_junk(reply: Reply, read: Callable[[bytes], T]) -> T:
+def read_or_junk(reply: Reply, read: Callable[[bytes], T], shown: Callable[[str], str]) -> T:
     try:
         return read(reply.content)
     except Junk as error:
-        raise Transient("junk", f"{error}") from None
+        raise Transient("junk", shown(str(error))) from None
 
 
-def retry_after_s(value: str | None) -> float | None:
-    """Return how many seconds a `Retry-After` header asks to wait: a number, or an HTTP date. None for anything else."""
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return how many seconds `Retry-After` asks to wait: a number, or an HTTP date. None for anything else.
+
+    A date is counted from the `Date` of the same answer, where it has one: the server's clock may not be ours.
+    """
+    value = headers.get("retry-after")
     if value is None:
         return None
     try:
         seconds = float(value)
     except ValueError:
-        try:
-            then = email.utils.parsedate_to_datetime(value)
-        except ValueError:
+        then = _http_date(value)
+        if then is None:
             return None
-        then = then.replace(tzinfo=UTC) if then.tzinfo is None else then
-        seconds = (then - datetime.now(UTC)).total_seconds()
+        seconds = (then - (_http_date(headers.get("date", "")) or datetime.now(UTC))).total_seconds()
     return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
-def _message_in(body: object) -> str | None:
-    """Return the message of an error body: `error.message`, `error`, `message` or `detail`."""
-    if not isinstance(body, dict):
+def _http_date(value: str) -> datetime | None:
+    try:
+        found = email.utils.parsedate_to_datetime(value)
+        return (found.replace(tzinfo=UTC) if found.tzinfo is None else found).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    for name in ("error", "message", "detail"):
-        found = body.get(name)
-        if isinstance(found, str):
-            return found
-        if isinstance(found, dict):
-            return _message_in(found)
-        if found:
-            return msgspec.json.encode(found).decode()
-    return None

@@ -16,25 +16,18 @@ import msgspec
 
 from lockedroom.errors import BadInput
 from lockedroom.policy.backend import Backend
-from lockedroom.policy.openai_http.asking import (
-    NO_SUCH,
-    NOT_CONNECTED,
-    Asker,
-    Refused,
-    Reply,
-    Transient,
-    read_or_junk,
-)
+from lockedroom.policy.openai_http.asking import NO_SUCH, Asker, Refused, read_or_junk
+from lockedroom.policy.openai_http.connections import NOT_CONNECTED, Reply, Transient
 from lockedroom.policy.openai_http.wire import (
     NEUTRAL,
     SEED_SCHEME,
     Answer,
     Dialect,
+    completions_of,
     parse_answer,
     request_body,
-    token_logprobs,
 )
-from lockedroom.records import PolicySpec, Sampling
+from lockedroom.records import Completion, PolicySpec, Sampling
 
 PROBE = "1 + 1 ="
 PROBE_SEED = 1
@@ -62,11 +55,11 @@ async def open_with(asker: Asker, name: str, backend: Backend) -> tuple[Dialect,
     identity: dict[str, Any] = {
         "url": asker.address.base,
         "model": asker.address.model,
-        "answered_as": hidden(answer.model or "not said"),
+        "answered_as": hidden(answer.said("model") or "not said"),
         "model_entry": entry,
         "server": hidden(reply.headers.get("server", "not said")),
         "version": await _version(asker),
-        "system_fingerprint": hidden(answer.system_fingerprint or "not said"),
+        "system_fingerprint": hidden(answer.said("system_fingerprint") or "not said"),
         "template": "chat" if dialect.chat else "plain",
         "logprobs": "of the policy, for each token" if dialect.logprobs else "none",
         "not_taken": [] if dialect.extras else sorted(NEUTRAL),
@@ -134,7 +127,7 @@ async def _get(asker: Asker, url: str) -> Reply | None:
             raise
         if reply.status in NO_SUCH:
             return None
-        asker.judge(reply)
+        asker.judge(reply, asker.address.base)
         return reply
 
     return await asker.patiently(attempt)
@@ -168,7 +161,10 @@ async def _find_dialect(asker: Asker, template: str) -> tuple[Dialect, Answer, R
             continue
         except Transient as error:
             raise BadInput(asker.fatal(f"the first request failed: {error}")) from None
-        given = all(token_logprobs(choice.logprobs) is not None for choice in answer.choices)
+        drawn = completions_of(answer, dialect, Sampling(), asker.key)
+        if not any(isinstance(one, Completion) for one in drawn):
+            raise BadInput(asker.fatal(f"the first request brought no completion: {drawn[0]}"))
+        given = all(isinstance(one, Completion) and one.token_policy_logprobs is not None for one in drawn)
         choices = dialect.choices and len(answer.choices) >= 2
         return msgspec.structs.replace(dialect, choices=choices, logprobs=dialect.logprobs and given), answer, reply
     said = "; ".join(f"{'chat' if chat else 'plain'}: {error}" for chat, error in refusals.items())
@@ -199,7 +195,7 @@ async def _probe(asker: Asker, dialect: Dialect) -> tuple[Answer, Reply]:
         faults[reply.status] += 1
         if reply.status in NO_SUCH or faults[500] > PROBE_RETRIES_500:
             raise Refused(reply.status, f"status {reply.status}: {asker.said(reply)}")
-        asker.judge(reply)
-        return read_or_junk(reply, parse_answer), reply
+        asker.judge(reply, asker.address.base)
+        return read_or_junk(reply, parse_answer, asker.shown), reply
 
     return await asker.patiently(attempt)

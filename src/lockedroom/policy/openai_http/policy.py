@@ -11,9 +11,9 @@ ask), and the run ends with one message while it can be resumed, instead of with
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from itertools import islice
@@ -23,12 +23,12 @@ import msgspec
 from lockedroom.errors import BadInput
 from lockedroom.policy.backend import Backend
 from lockedroom.policy.openai_http.address import Address, Key, check_backend, parse_addresses, read_key
-from lockedroom.policy.openai_http.asking import Asked, Asker, Refused, Transient
+from lockedroom.policy.openai_http.asking import ABOUT_THE_PROMPT, Asked, Asker, Refused
+from lockedroom.policy.openai_http.connections import Transient
 from lockedroom.policy.openai_http.opening import one_policy, open_with
 from lockedroom.policy.openai_http.wire import (
     Answer,
     Dialect,
-    Usage,
     completions_of,
     parse_answer,
     request_body,
@@ -40,6 +40,7 @@ from lockedroom.records import Completion, Failure, FailureCode, PolicySpec, Sam
 
 MOST_CHOICES = 32  # that one request asks for
 WINDOW_ATTEMPTS = 4096  # taken in ahead of what is yielded
+STRIDE_S = 0.02  # results are read in strides of so many seconds
 FEWEST_FAILURES = 8  # in a row, without a success, that may end a run
 
 Drawn = Completion | Failure
@@ -68,7 +69,7 @@ def open_policy(name: str, backend: Backend, *, backoff_s: float) -> ServerPolic
         try:
             return await open_with(asker, name, backend)
         finally:
-            await asker.close()
+            asker.close()
 
     with _running_loop() as loop:
         found = [asyncio.run_coroutine_threadsafe(opened(address), loop).result() for address in server.addresses]
@@ -92,7 +93,7 @@ class ServerPolicy(StreamingPolicy):
         first: int = 0,
     ) -> Generator[Drawn]:
         check_server_sampling(sampling, self._dialect)
-        work = _Work(self._server, self._dialect, draws, sampling, receipts=receipts, known=first > 0)
+        work = _Work(self._server, self._dialect, draws, sampling, receipts=receipts, first=first)
         window = max(4 * self._server.backend.concurrency, FEWEST_FAILURES, WINDOW_ATTEMPTS // len(draws))
         with _running_loop() as loop:
             try:
@@ -116,21 +117,16 @@ def _in_order(
     work: _Work, loop: asyncio.AbstractEventLoop, prompts: Iterator[tuple[int, Prompt]], window: int
 ) -> Iterator[Drawn]:
     """Yield the results of every prompt, in order, starting new ones as old ones are yielded."""
-    tasks: deque[concurrent.futures.Future[_Outcome]] = deque()
+    under_way = 0
     while True:
-        for example, prompt in islice(prompts, window - len(tasks)):
-            task = asyncio.run_coroutine_threadsafe(work.draw(example, prompt), loop)
-            task.add_done_callback(work.note)
-            tasks.append(task)
-        if not tasks:
+        batch = list(islice(prompts, window - under_way))
+        under_way += len(batch)
+        if not under_way:
             return
-        try:
-            outcome = tasks.popleft().result()
-        except concurrent.futures.CancelledError:
-            raise work.fatal() from None
-        if outcome.failed_at is not None:
-            work.await_success(outcome.failed_at, tasks)
-        yield from outcome.results
+        loop.call_soon_threadsafe(work.start, batch)
+        for results in work.take():
+            under_way -= 1
+            yield from results
 
 
 class _Outcome(msgspec.Struct, frozen=True):
@@ -141,7 +137,7 @@ class _Outcome(msgspec.Struct, frozen=True):
 
 
 class _Work:
-    """What the tasks of one stream share. Everything but `await_success`, `note` and `fatal` runs in the loop's thread.
+    """What the tasks of one stream share. Everything but `take` runs in the loop's thread.
 
     `known` says that this server has answered this run before: a refusal is then about its own prompt.
     """
@@ -154,61 +150,78 @@ class _Work:
         sampling: Sampling,
         *,
         receipts: Receipts | None,
-        known: bool,
+        first: int,
     ) -> None:
         self._asker, self._dialect = server.asker(), dialect
         self._draws, self._sampling, self._receipts = draws, sampling, receipts
         self._slots = asyncio.Semaphore(server.backend.concurrency)
         self._patience = max(FEWEST_FAILURES, server.backend.concurrency)
-        self._known = known
-        self._tasks: set[asyncio.Task[_Outcome]] = set()
-        self._changed = threading.Condition()
+        self._known = first > 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._outcomes: dict[int, _Outcome] = {}
+        self._next = first
         self._successes = self._failures_in_a_row = 0
         self._last_failure = ""
-        self._fatal: BadInput | None = None
+        self._fatal: BaseException | None = None
+        self._released: deque[Sequence[Drawn]] = deque()
+        self._ready = threading.Event()
 
-    # --- in the caller's thread ---
+    def take(self) -> Iterator[Sequence[Drawn]]:
+        """Yield the results of the next examples, at least one, in order; raise what has ended the stream.
 
-    def await_success(self, failed_at: int, tasks: Sequence[concurrent.futures.Future[_Outcome]]) -> None:
-        """Return when a Failure may be yielded: something has succeeded since, or nothing is left to wait for."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._fatal or self._successes > failed_at or all(task.done() for task in tasks)
-            )
-        if self._fatal is None and self._successes == 0 and self._failures_in_a_row:
-            self._fatal = self._gone()
+        Called from the thread that reads. It sleeps a moment to take more at a time: the two threads share one
+        interpreter, and one that wakes for each result holds up the other, which sends the requests.
+        """
+        if not self._ready.is_set():
+            self._ready.wait()
+            time.sleep(STRIDE_S)
+        self._ready.clear()
+        while self._released:
+            yield self._released.popleft()
         if self._fatal is not None:
             raise self._fatal
 
-    def note(self, _: object) -> None:
-        with self._changed:
-            self._changed.notify()
+    def start(self, prompts: Sequence[tuple[int, Prompt]]) -> None:
+        for example, prompt in prompts:
+            if self._fatal is None:
+                task = asyncio.ensure_future(self._draw(example, prompt))
+                self._tasks.add(task)
+                task.add_done_callback(self._ended)
 
-    def fatal(self) -> BadInput:
-        assert self._fatal is not None, "only a fatal error cancels tasks while the stream is read"
-        return self._fatal
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and self._fatal is None:
+            self._end_with(error)
+        self._release()
 
-    # --- in the event loop's thread ---
+    def _end_with(self, error: BaseException) -> None:
+        self._fatal = error
+        for task in self._tasks:
+            task.cancel()
+        self._ready.set()
 
-    async def draw(self, example: int, prompt: Prompt) -> _Outcome:
-        """Return the draws of one example: those that are paid for already, and the rest from the server."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            found: dict[int, Drawn] = dict(self._receipts.paid(example, prompt.id) if self._receipts else {})
-            missing = [draw for draw in self._draws if draw not in found]
-            found |= await self._groups(example, prompt, self._cut(missing))
-        except BadInput as error:
-            self._fatal = self._fatal or error
-            for other in self._tasks - {task}:
-                other.cancel()
-            raise asyncio.CancelledError from None
-        finally:
-            self._tasks.discard(task)
+    def _release(self) -> None:
+        """Hand over what may be yielded: a Failure once something has succeeded since, or nothing is under way."""
+        while self._fatal is None and (outcome := self._outcomes.get(self._next)) is not None:
+            if outcome.failed_at is not None and self._successes <= outcome.failed_at:
+                if self._tasks:
+                    return
+                if self._successes == 0 and self._failures_in_a_row:
+                    self._end_with(self._gone())
+                    return
+            self._released.append(self._outcomes.pop(self._next).results)
+            self._next += 1
+            self._ready.set()
+
+    async def _draw(self, example: int, prompt: Prompt) -> None:
+        """Find the draws of one example: those that are paid for already, and the rest from the server."""
+        found: dict[int, Drawn] = dict(self._receipts.paid(example, prompt.id) if self._receipts else {})
+        missing = [draw for draw in self._draws if draw not in found]
+        found |= await self._groups(example, prompt, self._cut(missing))
         results = [found[draw] for draw in self._draws]
         failed = any(type(result) is Failure for result in results)
-        return _Outcome(results, self._successes if failed else None)
+        self._outcomes[example] = _Outcome(results, self._successes if failed else None)
 
     def _cut(self, draws: list[int]) -> list[list[int]]:
         """Cut draws into requests, at fixed multiples, so that draws paid for before do not move the other cuts."""
@@ -246,8 +259,6 @@ class _Work:
             return answer, completions_of(answer, dialect, self._sampling, asker.key)[: len(draws)]
 
         async with self._slots:
-            if self._fatal is not None:
-                raise self._fatal
             try:
                 answer, choices = await asker.ask(dialect.path, body, read, asked, turn=example)
             except (Transient, Refused) as error:
@@ -257,31 +268,31 @@ class _Work:
                 return dict.fromkeys(draws, self._failed(error, asked))
             found = dict(zip(draws, choices, strict=False))
             completions = {draw: one for draw, one in found.items() if isinstance(one, Completion)}
-            usage = answer.usage or Usage()
+            fingerprint = answer.said("system_fingerprint")
             receipt = Receipt(
                 example,
                 prompt.id,
                 tuple(completions),
                 tuple(completions.values()),
-                prompt_tokens=usage.prompt_tokens,
-                completion_tokens=usage.completion_tokens,
-                fingerprint=None if answer.system_fingerprint is None else asker.shown(answer.system_fingerprint),
+                prompt_tokens=answer.tokens("prompt_tokens"),
+                completion_tokens=answer.tokens("completion_tokens"),
+                fingerprint=None if fingerprint is None else asker.shown(fingerprint),
             )
             self._keep(receipt, asked)
         self._successes += 1
         self._failures_in_a_row = 0
-        self.note(None)
+        self._release()
         return found
 
     def _failed(self, error: Transient | Refused, asked: Asked) -> Failure:
         """Return the Failure of a request. Raises BadInput when so many have failed that the server must be gone."""
         tries = f" (tried {asked.attempts} times)" if asked.attempts > 1 else ""
         self._last_failure = f"{error}{tries}"
-        if isinstance(error, Transient) or not (self._known or self._successes):
+        about_the_prompt = isinstance(error, Refused) and error.status in ABOUT_THE_PROMPT
+        if not about_the_prompt or not (self._known or self._successes):
             self._failures_in_a_row += 1
         if self._failures_in_a_row >= self._patience:
             raise self._gone()
-        self.note(None)
         return Failure(FailureCode.POLICY_ERROR, self._last_failure)
 
     def _gone(self) -> BadInput:
@@ -303,7 +314,7 @@ class _Work:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        await self._asker.close()
+        self._asker.close()
 
 
 @contextlib.contextmanager

@@ -17,12 +17,11 @@ from lockedroom.visible import visible
 
 SEED_SCHEME = "blake2b(seed, example id, first draw of the request); the choices of a request are the server's"
 _PERSON = b"lockedroom-http"  # separates these hashes from every other use of BLAKE2b
+_STOP, _LENGTH = FinishReason.STOP, FinishReason.LENGTH
+# What servers call the two ends that a completion may have (in any case of letters); every other is a Failure.
 _FINISH = {
-    "stop": FinishReason.STOP,
-    "eos": FinishReason.STOP,
-    "eos_token": FinishReason.STOP,
-    "stop_sequence": FinishReason.STOP,
-    "length": FinishReason.LENGTH,
+    **dict.fromkeys(("stop", "eos", "eos_token", "stop_sequence", "end_turn"), _STOP),
+    **dict.fromkeys(("length", "max_tokens"), _LENGTH),
 }
 # What a server would otherwise decide itself (llama.cpp: top_k 40, min_p .05), at the values that change nothing.
 NEUTRAL = {"top_k": 0, "min_p": 0.0}
@@ -45,11 +44,6 @@ class Junk(Exception):
     """The server answered 200 with something that is no answer."""
 
 
-class Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
 class _TokenLogprob(msgspec.Struct, frozen=True):
     logprob: float
 
@@ -62,28 +56,47 @@ class _Logprobs(msgspec.Struct, frozen=True):
 
 
 class _Message(msgspec.Struct, frozen=True):
-    content: str | None
+    content: Any = None
+    refusal: Any = None
+    tool_calls: Any = None
 
 
 class _Choice(msgspec.Struct, frozen=True):
+    """What surrounds the text is read afterwards and may be of any shape: a paid completion is not lost to it."""
+
     message: _Message | None = None
-    text: str | None = None
-    index: int | None = None
-    finish_reason: str | None = None
-    logprobs: _Logprobs | None = None
-    token_ids: list[int] | None = None
+    text: Any = None
+    index: Any = None
+    finish_reason: Any = None
+    logprobs: msgspec.Raw = msgspec.Raw()
+    token_ids: Any = None
 
 
 class Answer(msgspec.Struct, frozen=True):
     """The body of an answer, as far as it matters here."""
 
     choices: list[_Choice]
-    model: str | None = None
-    system_fingerprint: str | None = None
-    usage: Usage | None = None
+    model: Any = None
+    system_fingerprint: Any = None
+    usage: Any = None
+
+    def said(self, field: str) -> str | None:
+        """Return a field that is a text, or None."""
+        found = getattr(self, field)
+        return found if isinstance(found, str) else None
+
+    def tokens(self, field: str) -> int | None:
+        """Return a count of `usage`, or None where there is no such number."""
+        found = self.usage.get(field) if isinstance(self.usage, dict) else None
+        return found if type(found) is int and found >= 0 else None
 
 
 _decoder = msgspec.json.Decoder(Answer)
+_logprobs_decoder = msgspec.json.Decoder(_Logprobs | None)
+# What OpenAI's servers write for a token that is too unlikely to have a number.
+NO_NUMBER = -9999.0
+# A log-probability is at most 0, but for the rounding of a 32-bit sum.
+ROUNDING = 1e-3
 
 
 def request_seed(seed: int, example_id: str, draw: int) -> int:
@@ -117,54 +130,99 @@ def parse_answer(raw: bytes) -> Answer:
     """Read the body of an answer. Raises Junk for anything that is not one, or holds no choices."""
     if raw.lstrip()[:1] == b"<":
         raise Junk("HTML instead of JSON")
+    if not raw.strip():
+        raise Junk("an empty answer")
     try:
         answer = decode_line(Path("answer"), 1, raw, _decoder, Answer)
     except BadInput as error:
-        raise Junk(visible(str(error).removeprefix("answer:1: "), 160)) from None
+        said = error_in(raw)
+        # What to do about it is said to those who wrote a file; nobody here wrote this one.
+        found = str(error).removeprefix("answer:1: ").partition(";")[0]
+        raise Junk(
+            f"an error instead of an answer: {said}" if said else f"not an answer: {visible(found, 160)}"
+        ) from None
     if not answer.choices:
-        raise Junk("an answer without choices")
+        said = error_in(raw)
+        raise Junk(f"an answer without choices{f': {said}' if said else ''}")
     return answer
 
 
+def error_in(raw: bytes) -> str | None:
+    """Return the server's message in the body of an error: `error.message`, `error`, `message` or `detail`."""
+    try:
+        body = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return _message_in(body)
+
+
+def _message_in(body: object) -> str | None:
+    if not isinstance(body, dict):
+        return None
+    for name in ("error", "message", "detail"):
+        found = body.get(name)
+        if isinstance(found, str):
+            return found
+        if isinstance(found, dict):
+            return _message_in(found)
+        if found:
+            return msgspec.json.encode(found).decode()
+    return None
+
+
 def completions_of(answer: Answer, dialect: Dialect, sampling: Sampling, key: Key) -> list[Completion | Failure]:
-    """Return what each choice holds, in the order of their indices. Raises Junk when a choice holds no text at all."""
+    """Return what each choice holds, in the order of their indices."""
     choices = answer.choices
-    if all(choice.index is not None for choice in choices):
-        choices = sorted(choices, key=lambda choice: choice.index or 0)
+    if all(type(choice.index) is int for choice in choices):
+        choices = sorted(choices, key=lambda choice: choice.index)
     return [_completion(choice, dialect, sampling, key) for choice in choices]
 
 
 def _completion(choice: _Choice, dialect: Dialect, sampling: Sampling, key: Key) -> Completion | Failure:
-    reason = choice.finish_reason
-    if reason is not None and reason not in _FINISH:
-        shown = visible(key.hidden(reason), 60)
-        return Failure(FailureCode.POLICY_ERROR, f"the server ended this completion with finish_reason {shown!r}")
+    end = choice.finish_reason or None  # some servers write ""
+    reason = _FINISH.get(end.lower()) if isinstance(end, str) else None
+    if end is not None and reason is None:
+        return _failure(f"the server ended this completion with finish_reason {visible(key.hidden(str(end)), 60)!r}")
     if dialect.chat and choice.message is not None:
-        text = choice.message.content or ""  # null: the model wrote nothing to show
-    elif not dialect.chat and choice.text is not None:
-        text = choice.text
+        if choice.message.tool_calls:
+            return _failure("the completion calls tools, and none were offered")
+        text = choice.message.content
+        if text is None:  # the model wrote nothing to show, or declined
+            text = choice.message.refusal or ""
     else:
-        raise Junk("a choice without text")
+        text = None if dialect.chat else choice.text
+    if not isinstance(text, str):
+        return _failure("the server answered with a choice without text")
     if key.stands_in(text):
-        return Failure(FailureCode.POLICY_ERROR, "the completion repeats the API key, which is never written down")
-    logprobs = token_logprobs(choice.logprobs)
+        return _failure("the completion repeats the API key, which is never written down")
+    logprobs = token_logprobs(choice.logprobs, text)
+    ids = choice.token_ids
     # Servers give the policy's own log-probabilities; they are of the distribution sampled from where nothing changes it.
     same = sampling.temperature == 1 and sampling.top_p == 1 and sampling.top_k == 0
     return Completion(
         text=text,
         logprob=math.fsum(logprobs) if logprobs is not None and same else None,
-        finish_reason=None if reason is None else _FINISH[reason],
-        token_ids=None if choice.token_ids is None else tuple(choice.token_ids),
+        finish_reason=reason,
+        token_ids=tuple(ids) if isinstance(ids, list) and all(type(one) is int for one in ids) else None,
         token_logprobs=logprobs if same else None,
         token_policy_logprobs=logprobs,
     )
 
 
-def token_logprobs(given: _Logprobs | None) -> tuple[float, ...] | None:
+def _failure(message: str) -> Failure:
+    return Failure(FailureCode.POLICY_ERROR, message)
+
+
+def token_logprobs(raw: msgspec.Raw, text: str) -> tuple[float, ...] | None:
     """Return the log-probability of every token of a completion, or None unless there is one for each."""
+    try:
+        given = _logprobs_decoder.decode(raw) if raw else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
     if given is None:
         return None
     steps = given.token_logprobs if given.content is None else [token.logprob for token in given.content]
-    if steps is None or not all(step is not None and math.isfinite(step) for step in steps):
+    if not steps and (steps is None or text):
         return None
-    return tuple(step for step in steps if step is not None)
+    found = tuple(step for step in steps if step is not None and NO_NUMBER < step <= ROUNDING)
+    return found if len(found) == len(steps) else None
