@@ -22,6 +22,7 @@ from lockedroom.records import Failure, Record
 from lockedroom.results.compare import CompareOptions, compare
 from lockedroom.results.verify import verify
 from lockedroom.stats.pass_at_k import pass_at_k
+from lockedroom.stats.selection import best_of_n_kl_binary
 from lockedroom.testkit.small_run import additions, write_rows
 
 Drawn = str | dict[str, object]
@@ -286,6 +287,137 @@ def test_a_selection_is_not_selected_from_again(tmp_path: Path) -> None:
     done = selected(tmp_path, four_draws(tmp_path), "first")
     with pytest.raises(BadInput, match="is a selection already"):
         selected(tmp_path, done.path, "first", "again")
+
+
+HASHED = """
+import re
+
+def score(example, completion):
+    found = re.search(r"#### (-?[0-9]+)", completion)
+    right = found is not None and found[1] == str(example.expected_answer)
+    return {"reward": float(right), "details": {"parsed": found and found[1]}}
+"""
+
+
+def hashed_run(folder: Path) -> tuple[Path, Path]:
+    """Two of three draws say the right answer, behind ####; the third is the most probable."""
+    scorer = folder / "hashed.py"
+    scorer.write_text(HASHED)
+    samples = [
+        [{"completion": f"{word} #### {i + 1 + (word == 'no')}", "logprob": lp} for word, lp in (("a", -3), ("no", -1), ("b", -2))]
+        for i in range(4)
+    ]  # fmt: skip
+    return write_run(folder, samples, scorer=f"{scorer}:score"), scorer
+
+
+@pytest.mark.parametrize("selector", ["majority-vote", "weighted-vote"])
+def test_answers_vote_as_the_persons_own_scorer_reads_them(tmp_path: Path, selector: str) -> None:
+    run, _ = hashed_run(tmp_path)
+    done = selected(tmp_path, run, selector, ns=[3])
+    majority = done.selection.at_n[0].majority
+    assert majority is not None
+    assert majority.mean == 1.0
+    assert done.selection.diversity.answers == 2.0
+    assert done.manifest.selection["parse"] == "own:hashed.py:score"
+    assert done.selection.at_n[0].accuracy is not None
+    assert done.selection.at_n[0].accuracy.mean == (1.0 if selector == "majority-vote" else 0.0)
+    assert any("answers were not read again" in line for line in verify(done.path).not_checked)
+
+
+def test_a_reader_of_answers_is_told_no_right_answer(tmp_path: Path) -> None:
+    run, scorer = hashed_run(tmp_path)
+    liar = "def score(example, completion):\n    return {'reward': 0, 'details': {'parsed': str(example.expected_answer)}}\n"
+    scorer.with_name("liar.py").write_text(liar)
+    done = selected(tmp_path, run, "majority-vote", parse=f"{tmp_path}/liar.py:score")
+    assert done.selection.diversity.answers == 1.0
+    assert {line for line in (done.path / "answers.jsonl").read_text().split('"') if line.startswith("-907")} != set()
+
+
+def test_a_reader_that_judges_only_some_answers_is_asked_with_one_of_them(tmp_path: Path) -> None:
+    run, scorer = hashed_run(tmp_path)
+    scorer.with_name("narrow.py").write_text(HASHED + "\ndef accepts(answer):\n    return 0 < answer < 9\n")
+    done = selected(tmp_path, run, "majority-vote", parse=f"{tmp_path}/narrow.py:score", ns=[3])
+    assert done.selection.at_n[0].majority is not None
+    assert done.selection.at_n[0].majority.mean == 1.0
+
+
+def test_a_persons_slow_scorer_is_not_asked_again_where_nothing_votes(tmp_path: Path) -> None:
+    run, scorer = hashed_run(tmp_path)
+    scorer.unlink()
+    done = selected(tmp_path, run, "best-of-n")
+    assert done.selection.at_n[-1].majority is None
+    assert "answers were not read" in (done.path / "selection.md").read_text()
+    verify(done.path)
+
+
+def test_a_vote_whose_reader_is_gone_is_refused(tmp_path: Path) -> None:
+    run, scorer = hashed_run(tmp_path)
+    scorer.write_text(HASHED + "\n# changed")
+    with pytest.raises(BadInput, match="--parse path/to/file"):
+        selected(tmp_path, run, "majority-vote")
+
+
+def test_a_vote_on_answers_that_nothing_reads_is_said_and_has_no_majority(tmp_path: Path) -> None:
+    run, _ = hashed_run(tmp_path)
+    done = selected(tmp_path, run, "majority-vote", parse="final-int")
+    assert done.selection.at_n[-1].majority is None
+    assert any("nothing to vote on" in note for note in done.selection.notes)
+
+
+@pytest.mark.parametrize(("old", "new"), [('"1"', '"9"'), ('"e1"', '"e2"'), ('"1","2"', '"1"')])
+def test_forged_answers_do_not_verify(tmp_path: Path, old: str, new: str) -> None:
+    run, _ = hashed_run(tmp_path)
+    done = selected(tmp_path, run, "majority-vote")
+    reseal(done.path, "answers.jsonl", old, new)
+    with pytest.raises(Tampered):
+        verify(done.path)
+
+
+GRADED = """
+def score(example, completion):
+    return {"reward": {"a": 0.3, "b": -0.5, "c": 0.7, "d": 1.0}[completion], "details": {}}
+"""
+
+
+def test_graded_and_negative_rewards_are_shown_beside_the_pass_rate(tmp_path: Path) -> None:
+    (tmp_path / "graded.py").write_text(GRADED)
+    run = write_run(tmp_path, [list("ab"), list("bc"), list("db")], scorer=f"{tmp_path}/graded.py:score")
+    done = selected(tmp_path, run, "best-of-n")
+    one, two = done.selection.at_n
+    assert one.told is not None
+    assert two.told is not None
+    assert two.accuracy is not None
+    assert (one.told.mean, two.told.mean) == pytest.approx(((-0.1 + 0.1 + 0.25) / 3, (0.3 + 0.7 + 1.0) / 3))
+    assert two.accuracy.mean == pytest.approx(1 / 3)
+    assert two.kl_binary is None
+    assert "| reward |" in (done.path / "selection.md").read_text().replace("  ", "")
+    verify(done.path)
+
+
+def test_what_a_further_solved_example_costs_is_in_draws_where_tokens_are_unknown(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [[wrong(i), right(i)] for i in range(4)])
+    last = selected(tmp_path, run, "best-of-n").selection.at_n[-1]
+    assert last.draws_per_solved == pytest.approx(1 / 0.5)
+    assert last.tokens_per_solved is None
+
+
+def test_picks_that_could_not_be_judged_leave_bounds_not_a_zero(tmp_path: Path) -> None:
+    (tmp_path / "flaky.py").write_text(
+        "def score(example, completion):\n    if completion == 'x':\n        raise ValueError\n"
+        "    return {'reward': float(completion == 'y'), 'details': {}}\n"
+    )
+    run = write_run(tmp_path, [list("xx"), list("yy"), list("zz"), list("yy")], scorer=f"{tmp_path}/flaky.py:score")
+    last = selected(tmp_path, run, "first").selection.at_n[-1]
+    assert last.accuracy is not None
+    assert (last.accuracy.mean, last.lowest, last.highest) == pytest.approx((2 / 3, 2 / 4, 3 / 4))
+
+
+def test_the_pass_fail_part_of_kl_is_estimated_where_no_probability_is_known(tmp_path: Path) -> None:
+    done = selected(tmp_path, four_draws(tmp_path), "best-of-n")
+    ps = (0.25, 0.5, 0.75)
+    last = done.selection.at_n[-1]
+    assert last.kl_binary == pytest.approx(sum(best_of_n_kl_binary(p, 4) for p in ps) / 5)
+    assert "pass/fail ≈" in (done.path / "selection.md").read_text()
 
 
 def own(folder: Path, body: str) -> str:

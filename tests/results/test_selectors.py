@@ -137,6 +137,12 @@ def test_a_log_without_logprobs_is_refused_by_selectors_that_need_them(name: str
         chosen(name, [Completion("a"), Completion("b")])
 
 
+@pytest.mark.parametrize("name", ["logprob", "weighted-vote"])
+def test_a_log_of_negative_log_likelihoods_is_refused_where_it_would_choose(name: str) -> None:
+    with pytest.raises(BadInput, match="above 0"):
+        chosen(name, [Completion("a", logprob=5.0), Completion("b", logprob=1.0)], [RIGHT, WRONG])
+
+
 def test_a_mean_over_tokens_needs_token_ids() -> None:
     with pytest.raises(BadInput, match="token ids"):
         chosen("mean-logprob", [Completion("a", logprob=-1.0), Completion("b", logprob=-1.0)])

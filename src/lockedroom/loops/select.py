@@ -51,12 +51,14 @@ from lockedroom.results.run_folder import (
 )
 from lockedroom.results.selection import Selection, best_at, confirm, finish
 from lockedroom.results.selection_files import (
+    ANSWERS,
     CHOICES,
     CONFIRM,
     POOL,
     PROXY_RESULTS,
     SELECTION_JSON,
     SELECTION_MD,
+    Answers,
     read_exact,
 )
 from lockedroom.results.selection_rendering import render_selection
@@ -110,12 +112,12 @@ def select(
         try:
             on = None if engine is None or (judges.measure, judges.proxy) == (None, None) else (engine, config)
             sums, tally = _choose(run, source, judges, chosen, on=on, progress=progress)
-            files = [*_names(source, judges)]
+            files = _names(source, judges, chosen)
             confirmed = None
             if fresh is not None:
                 again = _confirm_plan(chosen, sums)
                 confirmed = confirm(sums, _choose(run, fresh, judges, again, on=on, progress=progress)[0])
-                files += _names(fresh, judges)
+                files += _names(fresh, judges, chosen)
             exact = _take_exact(run, source, judges)
             selection = finish(sums, source_run_id=source.manifest.run_id, exact=exact, confirmed=confirmed)
             return _close(
@@ -141,8 +143,10 @@ def _choose(
     spec = source.manifest.scorer if judges.measure is None else judges.measure.spec
     sums = SelectionSums(chosen.plan, draws, chosen.parse)
     tally = Tally(draws=1, codes={}, failures={}, passes={}, graded_passes={})
-    with _growing(run, source, judges) as (pool_file, proxy_file, choices_file):
+    with _growing(run, source, judges, chosen) as grown:
         for examples, records, told in _judged(source, judges) if on is None else judged_on(*on, source, judges):
+            if chosen.reader is not None:
+                chosen.reader.read(records)
             pools = [
                 make_pool(example, records[i : i + draws], told[i : i + draws], chosen.plan.ties)
                 for example, i in zip(examples, range(0, len(records), draws), strict=True)
@@ -150,12 +154,14 @@ def _choose(
             picks = [pick(chosen.selector, pool, chosen.plan.ns) for pool in pools]
             for pool, row in zip(pools, picks, strict=True):
                 sums.add(pool, row)
-            choices_file.append(encode_lines(picks), len(picks))
-            if pool_file is not None:
-                pool_file.append(encode_lines(records), len(records))
-            if proxy_file is not None:
+            grown.append(CHOICES, picks)
+            if judges.measure is not None:
+                grown.append(POOL, records)
+            if judges.proxy is not None:
                 said = [Record(one.id, one.draw, None, result) for one, result in zip(records, told, strict=True)]
-                proxy_file.append(encode_lines(said), len(said))
+                grown.append(PROXY_RESULTS, said)
+            if chosen.reader is not None:
+                grown.append(ANSWERS, [Answers(pool.example.id, pool.answers(chosen.parse)) for pool in pools])
             if not source.prefix:
                 best = [pool.records[row.picks[-1][0]] for pool, row in zip(pools, picks, strict=True)]
                 kept = [Record(one.id, 0, one.completion, one.result) for one in best]
@@ -184,29 +190,38 @@ def _confirm_plan(chosen: Chosen, sums: SelectionSums) -> Chosen:
     return msgspec.structs.replace(chosen, plan=plan)
 
 
+class _Grown:
+    """The files of a selection that grow line by line, by name."""
+
+    def __init__(self, files: dict[str, GrowingFile]) -> None:
+        self._files = files
+
+    def append(self, name: str, rows: Sequence[Any]) -> None:
+        self._files[name].append(encode_lines(rows), len(rows))
+
+
 @contextlib.contextmanager
-def _growing(
-    run: RunFolder, source: Source, judges: Judges
-) -> Iterator[tuple[GrowingFile | None, GrowingFile | None, GrowingFile]]:
-    """Open the files of a pool; verdicts that stand are copied as they are, and the pool is then None."""
+def _growing(run: RunFolder, source: Source, judges: Judges, chosen: Chosen) -> Iterator[_Grown]:
+    """Open the files of a pool; verdicts that stand are copied as they are, and the pool then does not grow."""
+    names = _names(source, judges, chosen)
     with writing(run.path):
-        choices = GrowingFile(run.path / f"{source.prefix}{CHOICES}", 0)
-        pool = None if judges.measure is None else GrowingFile(run.path / f"{source.prefix}{POOL}", 0)
-        proxy = None if judges.proxy is None else GrowingFile(run.path / f"{source.prefix}{PROXY_RESULTS}", 0)
-        if pool is None:
+        if judges.measure is None:
+            names.remove(f"{source.prefix}{POOL}")
             shutil.copyfile(source.path / RECORDS, run.path / f"{source.prefix}{POOL}")
-    files = [file for file in (pool, proxy, choices) if file is not None]
+        files = {name.removeprefix(source.prefix): GrowingFile(run.path / name, 0) for name in names}
     try:
-        yield pool, proxy, choices
-        for file in files:
+        yield _Grown(files)
+        for file in files.values():
             file.close()
     finally:
-        for file in files:
+        for file in files.values():
             file.abandon()
 
 
-def _names(source: Source, judges: Judges) -> list[str]:
-    return [f"{source.prefix}{name}" for name in (POOL, CHOICES, *([PROXY_RESULTS] if judges.proxy else []))]
+def _names(source: Source, judges: Judges, chosen: Chosen) -> list[str]:
+    proxy = [PROXY_RESULTS] if judges.proxy else []
+    answers = [ANSWERS] if chosen.reader else []
+    return [f"{source.prefix}{name}" for name in (POOL, CHOICES, *proxy, *answers)]
 
 
 def _take_exact(run: RunFolder, source: Source, judges: Judges) -> dict[str, float] | None:
@@ -219,7 +234,7 @@ def _take_exact(run: RunFolder, source: Source, judges: Judges) -> dict[str, flo
 
 
 def _remove(run: RunFolder) -> None:
-    for prefix, name in itertools.product(("", CONFIRM), (POOL, CHOICES, PROXY_RESULTS, EXACT_JSONL)):
+    for prefix, name in itertools.product(("", CONFIRM), (POOL, CHOICES, PROXY_RESULTS, ANSWERS, EXACT_JSONL)):
         (run.path / f"{prefix}{name}").unlink(missing_ok=True)
     for name in (SELECTION_JSON, SELECTION_MD):
         (run.path / name).unlink(missing_ok=True)

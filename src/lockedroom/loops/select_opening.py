@@ -13,6 +13,7 @@ import msgspec
 from lockedroom.dataset.load import first_refused_by
 from lockedroom.errors import BadInput, NotComparable
 from lockedroom.jsonl import read_batches
+from lockedroom.loops.answers import OwnReader, make_reader, scorer_file_of
 from lockedroom.loops.opening import identify, open_scorer
 from lockedroom.loops.own_selector import OwnSelector, open_selector_file
 from lockedroom.protocols import BatchScorer, Scorer
@@ -20,7 +21,7 @@ from lockedroom.records import Example
 from lockedroom.results.picking import AnySelector, AuditedErrors, Plan, check_ns
 from lockedroom.results.run_folder import EXAMPLES, RECORDS
 from lockedroom.results.selection_files import CONFIRM
-from lockedroom.results.selectors import NAMES, PROXY, VOTING, Parse, TieRule, Ties, builtin_selector, parser
+from lockedroom.results.selectors import NAMES, NO_PARSER, PROXY, VOTING, Parse, TieRule, Ties, builtin_selector, parser
 from lockedroom.results.verify import verify
 from lockedroom.safeguards import manifest as manifests
 from lockedroom.safeguards.room import ScorerIdentity
@@ -74,6 +75,7 @@ class Chosen(msgspec.Struct, frozen=True):
     plan: Plan
     parse: Parse
     knob: dict[str, Any]
+    reader: OwnReader | None = None
 
 
 def check_select_config(config: SelectConfig) -> None:
@@ -183,8 +185,8 @@ def require_selector(name: str, others: Sequence[str] = ()) -> None:
 
 
 def open_selector(config: SelectConfig, source: Source, judges: Judges, stack: contextlib.ExitStack) -> Chosen:
-    parse_name = config.parse or (judges.measured_by.name if judges.measured_by.name in BUILTIN else "final-int")
-    parse = parser(parse_name)
+    parse_name, reader = _open_parser(config, source, judges, stack)
+    parse: Parse = parser(parse_name) if reader is None else reader.known
     require_selector(config.selector)
     selector: AnySelector | None = builtin_selector(
         config.selector, seed=config.seed, beta=config.beta, parse=parse, ties=Ties(config.tie_break, config.seed)
@@ -216,11 +218,40 @@ def open_selector(config: SelectConfig, source: Source, judges: Judges, stack: c
         knob["beta"] = config.beta
     if name in VOTING:
         knob["parse"] = parse_name
+        if reader is not None:
+            knob["parse_source_sha256"] = reader.sha256
     if judges.proxy_identity is not None:
         knob["proxy_source_sha256"] = judges.proxy_identity.source_sha256
     if isinstance(selector, OwnSelector):
         knob["source_sha256"] = selector.sha256
-    return Chosen(selector, plan, parse, knob)
+    return Chosen(selector, plan, parse, knob, reader)
+
+
+def _open_parser(
+    config: SelectConfig, source: Source, judges: Judges, stack: contextlib.ExitStack
+) -> tuple[str, OwnReader | None]:
+    """Return the name of what reads answers and, for a person's scorer, its reader.
+
+    Unless --parse names one, it is the scorer that measures; a person's, whose calls may cost much, only where answers vote.
+    """
+    name, flag = config.parse, "--parse "
+    if name is None and judges.measured_by.name in BUILTIN:
+        name = judges.measured_by.name
+    if name is None and config.selector not in VOTING:
+        name = NO_PARSER
+    if name is None:
+        flag = "--measure "
+        name = config.measure or scorer_file_of(source.path, judges.measured_by)
+    if name is None:
+        raise BadInput(
+            f"--selector {config.selector}: {visible(judges.measured_by.name, 60)} measured this run, and its file is not "
+            "where it was, or has changed; name what reads the answers that vote: --parse path/to/file.py:function"
+        )
+    if ".py" not in name:
+        return name, None
+    scorer = _open_named(config, name, flag, stack)
+    assert isinstance(scorer, BatchScorer)  # what no built-in is
+    return f"own:{scorer.spec.name}", make_reader(scorer, f"own:{scorer.spec.name}", source.path)
 
 
 def _read_errors(audit: Path, judges: Judges) -> AuditedErrors:

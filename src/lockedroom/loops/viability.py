@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lockedroom.policy.tiny.guided import Language
     from lockedroom.policy.tiny.policy import TinyPolicy
 
+TEXTS_AT_A_TIME = 4
 # Loaded by the isolated worker in place of the person's file; a verdict on a prefix travels as a reward.
 _WRAPPER = """\
 from pathlib import Path
@@ -81,15 +82,19 @@ def open_language(policy: TinyPolicy, scorer: Scorer, limits: Limits) -> Iterato
 
 
 def _viable(scorer: BatchScorer, asked: BatchScorer, texts: Sequence[str]) -> list[bool]:
+    """Ask about a few texts at a time: one that hangs ends the search, and the time-outs of those behind it are not waited for."""
     probe = Example(id="viable", prompt="", expected_answer=0)
     said = []
-    for text, result in zip(texts, asked.score_batch([probe] * len(texts), texts), strict=True):
-        if isinstance(result, Failure):
-            raise BadInput(
-                f"{scorer.source}: viable({visible(repr(text), 80)}): {visible(result.message, 200)}; it must return True or False "
-                "for every text"
-            )
-        said.append(result.reward == 1.0)
+    for start in range(0, len(texts), TEXTS_AT_A_TIME):
+        part = texts[start : start + TEXTS_AT_A_TIME]
+        for text, result in zip(part, asked.score_batch([probe] * len(part), part), strict=True):
+            if isinstance(result, Failure):
+                message = result.message.replace("the scorer", "viable")
+                raise BadInput(
+                    f"{scorer.source}: viable({visible(repr(text), 80)}): {visible(message, 200)}; it must return True or False "
+                    "for every text"
+                )
+            said.append(result.reward == 1.0)
     return said
 
 

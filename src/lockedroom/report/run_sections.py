@@ -16,6 +16,7 @@ from lockedroom.results.exact import EXACT_JSON, Exact
 from lockedroom.results.inspection import read_summary
 from lockedroom.results.room_difference import room_fields
 from lockedroom.results.selection import Selection
+from lockedroom.results.selection_rendering import shows_rewards
 from lockedroom.results.summary import Estimate, Summary
 from lockedroom.safeguards.manifest import Manifest
 from lockedroom.stats.one_run import RunEstimate
@@ -202,7 +203,7 @@ def _bought(selection: Selection) -> Section:
         run_series("accuracy of the selector", [one.n for one in at], [one.accuracy for one in at]),
         run_series("ceiling: a perfect selector", [one.n for one in at], [one.ceiling for one in at], style="dashed"),
     ]
-    if any(one.told is not None for one in at):
+    if shows_rewards(selection):
         lines.append(
             run_series("what its own scorer said", [one.n for one in at], [one.told for one in at], style="dashed")
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from lockedroom.jsonl import read_batches
+from lockedroom.records import Outcome
 from lockedroom.results.run_folder import indented_json
 from lockedroom.results.summary import Summary
 from lockedroom.safeguards.manifest import Manifest
@@ -78,8 +79,14 @@ def render_search(search: Search, summary: Summary) -> str:
         "95%", f"{summary.confidence:.0%}"
     )  # fmt: skip
     value = "none" if rate is None else f"{rate.value:.4f}"
+    malformed = sum(code.count for code in summary.codes if code.outcome is Outcome.MALFORMED)
+    guided = search.selector.startswith("viable")
+    lines = [
+        f"malformed   {malformed:,} of {search.examples:,} were led nowhere: `viable` takes beginnings that cannot become well formed"
+    ] * (guided and malformed > 0)
     return "\n".join([
         f"pass rate   {value}{interval}",
         f"tokens      {search.tokens:.2f} an example, abandoned draws and beams included ({search.redraws} dead ends)",
         f"KL          {search.kl:.4f} nats from the policy: what is found is not distributed as the policy writes",
+        *lines,
     ]) + "\n"  # fmt: skip

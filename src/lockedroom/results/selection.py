@@ -15,7 +15,7 @@ import msgspec
 from lockedroom.results.picking import AuditedErrors, Plan
 from lockedroom.results.selection_exact import ExactCurve, compare_exact
 from lockedroom.results.selection_sums import Counts, SelectionSums, as_sums
-from lockedroom.results.selectors import PROXY, TOLD
+from lockedroom.results.selectors import NO_PARSER, PROXY, TOLD
 from lockedroom.stats.intervals import Interval, two_sided_z
 from lockedroom.stats.one_run import RunEstimate, estimate_run
 from lockedroom.stats.pass_at_k import Curve, pass_curve
@@ -51,11 +51,14 @@ class Diversity(msgspec.Struct, frozen=True):
 class AtN(msgspec.Struct, frozen=True, kw_only=True):
     """The selector with n draws. None stands for undefined or unknown, never for zero.
 
-    `ceiling` is a perfect selector's accuracy on the same groups; `majority` that of a majority vote (maj@n); `told` the mean
-    reward, in the eyes of the scorer that a judged selector follows, of what it picked. `stopped` is the mean number of
-    draws when drawing stops at the first that this scorer (without one: the measuring one) passes, counted on the groups, and
-    `stopped_law` is (1 − (1−p)^n)/p, at exact p where known, else estimated without bias from all N draws. Tokens are per example; `tokens_per_solved` is what each further solved example cost, relative
-    to one draw. `kl_bound` is in nats; `kl_binary` see `selection_kl`.
+    `ceiling` is a perfect selector's accuracy on the same groups; `majority` that of a majority vote (maj@n), None where no
+    answer is parsed at all; `told` the mean reward of what was picked: a proxy's, where one chose, else the measuring scorer's.
+    `unjudged` picks could not be judged and are in no accuracy: over all picks it lies between `lowest` (they are wrong) and
+    `highest` (they are right). `stopped` is the mean number of draws when drawing stops at the first that the scorer that is
+    followed (without one: the measuring one) passes, counted on the groups, and `stopped_law` is (1 − (1−p)^n)/p, at exact p
+    where known, else estimated without bias from all N draws. Tokens are per example; `tokens_per_solved` and
+    `draws_per_solved` are what each further solved example cost, relative to one draw. `kl_bound` is in nats, see
+    `selection_kl`; `kl_binary` is the pass/fail part, at exact p where known, else at p = c/N.
     """
 
     n: int
@@ -65,11 +68,14 @@ class AtN(msgspec.Struct, frozen=True, kw_only=True):
     majority: RunEstimate | None
     told: RunEstimate | None
     unjudged: int
+    lowest: float | None
+    highest: float | None
     stopped: float
     stopped_law: float
     tokens: float | None
     tokens_stopped: float | None
     tokens_per_solved: float | None
+    draws_per_solved: float | None
     kl_bound: float
     kl_binary: float | None
     predicted: float | None
@@ -290,10 +296,12 @@ def _at_n(sums: SelectionSums, index: int, ps: Counter[float], verifier: Verifie
     plan, counts, n = sums.plan, sums.counts[index], sums.plan.ns[index]
     trials = sums.examples * counts.groups
     accuracy = estimate_run(as_sums(counts.accuracy), plan.confidence)
+    right = sum(passes * times for (passes, _, _), times in counts.accuracy.items())
+    gain = _gain(sums, accuracy, n)
     proxy = plan.selector.startswith(PROXY)
     tokens = counts.tokens / trials if sums.tokens_known else None
     binary = None
-    if known and plan.selector in ("best-of-n", "rejection-sampling"):
+    if plan.selector == "rejection-sampling" or (plan.selector == "best-of-n" and not counts.graded):
         binary = _mean_over(ps, lambda p: best_of_n_kl_binary(p, n))
     predicted = None
     if verifier is not None:
@@ -304,16 +312,17 @@ def _at_n(sums: SelectionSums, index: int, ps: Counter[float], verifier: Verifie
         groups=counts.groups,
         accuracy=accuracy,
         ceiling=estimate_run(as_sums(counts.ceiling), plan.confidence),
-        majority=estimate_run(as_sums(counts.majority), plan.confidence),
-        told=estimate_run(counts.told(), plan.confidence, reward_range=None)
-        if proxy or plan.selector in TOLD
-        else None,
+        majority=estimate_run(as_sums(counts.majority), plan.confidence) if sums.answers else None,
+        told=estimate_run(counts.told(), plan.confidence, reward_range=None),
         unjudged=counts.unjudged,
+        lowest=right / trials if counts.unjudged else None,
+        highest=(right + counts.unjudged) / trials if counts.unjudged else None,
         stopped=counts.stopped / trials,
         stopped_law=_mean_over(ps, lambda p: expected_draws(p, n)) if known and not proxy else _estimated_law(sums, n),
         tokens=tokens,
         tokens_stopped=counts.tokens_stopped / trials if sums.tokens_known else None,
-        tokens_per_solved=_tokens_per_solved(sums, tokens, accuracy, n),
+        tokens_per_solved=None if tokens is None or gain is None else tokens * (n - 1) / n / gain,
+        draws_per_solved=None if gain is None else (n - 1) / gain,
         kl_bound=selection_kl(plan.selector, n),
         kl_binary=binary,
         predicted=predicted,
@@ -343,13 +352,13 @@ def _predicted(sums: SelectionSums, t: float, f: float, n: int) -> float | None:
     return total / pairs.total()
 
 
-def _tokens_per_solved(sums: SelectionSums, tokens: float | None, accuracy: RunEstimate | None, n: int) -> float | None:
-    """(tokens at n − tokens of one draw) / (solved at n − solved by one draw); None without a gain or token ids."""
+def _gain(sums: SelectionSums, accuracy: RunEstimate | None, n: int) -> float | None:
+    """How many examples more n draws solve than one draw does, as a share; None where it is no gain."""
     drawn = sum(scored for scored, _ in sums.ps.values())
-    if tokens is None or accuracy is None or n == 1 or not drawn:
+    if accuracy is None or n == 1 or not drawn:
         return None
     gain = accuracy.mean - _mean_pass(sums)
-    return tokens * (n - 1) / n / gain if gain > 0 else None
+    return gain if gain > 0 else None
 
 
 def _mean_pass(sums: SelectionSums) -> float:
@@ -378,6 +387,10 @@ def _notes(sums: SelectionSums, curve: Curve | None) -> list[str]:
         notes.append(
             f"examples have between {curve.draws_min} and {curve.draws_max} judged draws: the curves stop at "
             f"k = {curve.draws_min} (the common minimum), and each example keeps all its draws"
+        )
+    if not sums.answers and sums.plan.parse != NO_PARSER:
+        notes.append(
+            f"{sums.plan.parse} parses no answer from any draw, so there is nothing to vote on: --parse names what reads them"
         )
     if not sums.tokens_known:
         notes.append("tokens are unknown: not every completion has token ids")

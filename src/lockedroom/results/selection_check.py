@@ -16,24 +16,28 @@ from lockedroom.results.picking import Picks, Plan, Pool, pick
 from lockedroom.results.run_folder import RECORDS, indented_json
 from lockedroom.results.selection import Selection, best_at, confirm, finish
 from lockedroom.results.selection_files import (
+    ANSWERS,
     CHOICES,
     CONFIRM,
     POOL,
     PROXY_RESULTS,
     SELECTION_JSON,
     SELECTION_MD,
+    Answers,
+    read_answers,
     read_choices,
     read_exact,
     read_pools,
 )
 from lockedroom.results.selection_rendering import render_selection
 from lockedroom.results.selection_sums import SelectionSums
-from lockedroom.results.selectors import PROXY, builtin_selector, parser
+from lockedroom.results.selectors import PROXY, KnownAnswers, Parse, builtin_selector, parser
 from lockedroom.safeguards.manifest import Manifest
 from lockedroom.scorer.builtin import BuiltinScorer, find_builtin
 from lockedroom.scorer.identity import source_sha256
 
 SHOWN = 5
+OWN = "own:"  # begins the name of what a person's file did
 
 
 def check_selection(run: Path, manifest: Manifest, scorer: BuiltinScorer | None) -> list[str]:
@@ -62,13 +66,16 @@ def check_selection(run: Path, manifest: Manifest, scorer: BuiltinScorer | None)
 def not_checked_of(manifest: Manifest) -> list[str]:
     """Return what of a selection cannot be made again here: picks of a person's selector, verdicts of another proxy."""
     selector = str(manifest.selection.get("selector", "none"))
-    if selector.startswith("own:"):
-        return [f"picks were not made again: {selector} is a person's own selector"]
+    not_checked = []
+    if selector.startswith(OWN):
+        not_checked.append(f"picks were not made again: {selector} is a person's own selector")
     found = find_builtin(selector.removeprefix(PROXY)) if selector.startswith(PROXY) else None
     known = None if found is None else source_sha256(found.source)
     if selector.startswith(PROXY) and manifest.selection.get("proxy_source_sha256") != known:
-        return [f"what {selector} said was not judged again: it is not this installation's built-in scorer"]
-    return []
+        not_checked.append(f"what {selector} said was not judged again: it is not this installation's built-in scorer")
+    if ANSWERS in manifest.files:
+        not_checked.append(f"answers were not read again: a person's own scorer read them ({ANSWERS})")
+    return not_checked
 
 
 class _Check:
@@ -76,7 +83,8 @@ class _Check:
 
     def __init__(self, run: Path, manifest: Manifest, plan: Plan, scorer: BuiltinScorer | None) -> None:
         self.run, self.scorer = run, scorer
-        self.parse = parser(plan.parse)
+        self.known = KnownAnswers() if plan.parse.startswith(OWN) else None
+        self.parse: Parse = parser(plan.parse) if self.known is None else self.known
         self.trouble: list[str] = []
         self.selector = builtin_selector(
             plan.selector, seed=plan.seed, beta=plan.beta, parse=self.parse, ties=plan.ties
@@ -90,9 +98,12 @@ class _Check:
         pools = read_pools(self.run, draws, plan.ties, prefix=prefix, proxy=self.is_proxy)
         chosen = _records(self.run / RECORDS) if not prefix else None
         found: list[str] = []
+        answers = iter(()) if self.known is None else read_answers(self.run, prefix)
         for pool, saved in itertools.zip_longest(pools, read_choices(self.run, prefix)):
             if pool is None or saved is None:
                 raise BadInput(f"{prefix}{CHOICES}: does not hold one line an example")
+            if self.known is not None:
+                self.known.by_text = _answers_of(pool, next(answers, None), f"{prefix}{ANSWERS}")
             found += itertools.islice(self._check_example(pool, saved, plan, prefix, chosen), SHOWN - len(found))
             sums.add(pool, saved)
         self.trouble += found
@@ -126,11 +137,24 @@ class _Check:
                 yield f"{RECORDS}: id {pool.example.id!r}: is not the draw that was chosen"
 
 
+def _answers_of(pool: Pool, read: Answers | None, where: str) -> dict[str, str | None]:
+    """Return the answers of an example's texts. Raises BadInput where the line is not one of this example."""
+    if read is None or read.id != pool.example.id or len(read.answers) != len(pool.records):
+        raise BadInput(f"{where}: does not hold one line an example, with one answer a draw")
+    found: dict[str, str | None] = {}
+    for record, answer in zip(pool.records, read.answers, strict=True):
+        text = None if record.completion is None else record.completion.text
+        if (text is None and answer is not None) or (text is not None and found.setdefault(text, answer) != answer):
+            raise BadInput(f"{where}: id {pool.example.id!r}: its answers do not belong to the texts of its draws")
+    return found
+
+
 def _check_plan(plan: Plan, manifest: Manifest) -> Iterator[str]:
     said = {"selector": manifest.selection.get("selector"), "n": manifest.selection.get("n")}
     if said != {"selector": plan.selector, "n": plan.ns[-1] if plan.ns else None}:
         yield f"the manifest's selection {said} is not that of {SELECTION_JSON}"
     needed = [POOL, CHOICES, SELECTION_MD] + [PROXY_RESULTS] * plan.selector.startswith(PROXY)
+    needed += [ANSWERS] * plan.parse.startswith(OWN)
     yield from (f"the manifest does not list {name}" for name in needed if name not in manifest.files)
 
 

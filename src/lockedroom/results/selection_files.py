@@ -1,7 +1,8 @@
 """The files of a selection run: the pool it chose from, its choices, and how both are read back, example by example.
 
 `pool.jsonl` holds every draw as records, judged by the measuring scorer; `choices.jsonl` the picks; `proxy.jsonl`, for a
-proxy, what that scorer said (records without completions). Draws made to confirm a choice stand in `confirm-pool.jsonl`
+proxy, what that scorer said (records without completions); `answers.jsonl` what a person's own scorer read from each draw,
+where that decides votes. Draws made to confirm a choice stand in `confirm-pool.jsonl`
 and so on. `records.jsonl` holds what was chosen, one record an example.
 """
 
@@ -10,6 +11,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import msgspec
 
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import read_batches
@@ -20,8 +23,21 @@ from lockedroom.results.run_folder import EXAMPLES
 from lockedroom.results.selectors import Ties
 
 SELECTION_JSON, SELECTION_MD = "selection.json", "selection.md"
-POOL, PROXY_RESULTS, CHOICES = "pool.jsonl", "proxy.jsonl", "choices.jsonl"
+POOL, PROXY_RESULTS, CHOICES, ANSWERS = "pool.jsonl", "proxy.jsonl", "choices.jsonl", "answers.jsonl"
 CONFIRM = "confirm-"
+
+
+class Answers(msgspec.Struct, frozen=True):
+    """A line of `answers.jsonl`: the answer read from each draw, null where there is none."""
+
+    id: str
+    answers: list[str | None]
+
+
+def read_answers(run: Path, prefix: str = "") -> Iterator[Answers]:
+    """Yield the lines of `answers.jsonl`, in order."""
+    for batch in read_batches(run / f"{prefix}{ANSWERS}", Answers):
+        yield from batch.rows
 
 
 def read_pools(run: Path, draws: int, ties: Ties, *, prefix: str = "", proxy: bool) -> Iterator[Pool]:

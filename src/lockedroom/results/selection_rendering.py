@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lockedroom.results.selection import AtN, Confirmed, Listed, Selection, VerifierModel
+from lockedroom.results.selectors import NO_PARSER, PROXY
 from lockedroom.results.text_table import text_table
 from lockedroom.stats.intervals import Interval
 from lockedroom.stats.one_run import RunEstimate
@@ -17,7 +18,7 @@ def render_selection(selection: Selection) -> str:
     lines = [
         f"# Selection by {visible(plan.selector, 80)}",
         "",
-        f"{selection.examples:,} examples × {selection.draws} draws. The policy does not change: this is selection, not "
+        f"{selection.examples:,} examples × {_draws(selection.draws)}. The policy does not change: this is selection, not "
         "learning.",
         "",
         *_at_n(selection),
@@ -31,39 +32,63 @@ def render_selection(selection: Selection) -> str:
     return "\n".join(lines) + "\n"
 
 
+def shows_rewards(selection: Selection) -> bool:
+    """Whether rewards say more than verdicts do: those of a proxy, or graded ones."""
+    graded = any(one.told is not None and one.accuracy is not None and one.told.mean != one.accuracy.mean
+                 for one in selection.at_n)  # fmt: skip
+    return selection.plan.selector.startswith(PROXY) or graded
+
+
 def _at_n(selection: Selection) -> list[str]:
-    plan = selection.plan
-    rows = []
-    for one in selection.at_n:
-        rows.append((
-            str(one.n), str(one.groups), _value(one.accuracy), _interval(one.accuracy), _value(one.ceiling),
-            _value(one.majority), _value(one.told) if one.told is not None else "",
-            "" if one.predicted is None else f"{one.predicted:.4f}",
-        ))  # fmt: skip
-    proxy = plan.selector.startswith("proxy:")
-    header = ("n", "groups", "accuracy", f"{plan.confidence:.0%} interval", "ceiling", "maj@n",
-              "proxy's reward" if proxy else "", "predicted")  # fmt: skip
-    if not proxy:
-        rows = [(*row[:6], "", row[7]) for row in rows]
-    return text_table(header, rows, numbers=(0, 1, 2, 4, 5, 6, 7))
+    plan, at_n = selection.plan, selection.at_n
+    columns = [
+        ("n", [str(one.n) for one in at_n]),
+        ("groups", [str(one.groups) for one in at_n]),
+        ("accuracy", [_value(one.accuracy) for one in at_n]),
+        (f"{plan.confidence:.0%} interval", [_interval(one.accuracy) for one in at_n]),
+        ("ceiling", [_value(one.ceiling) for one in at_n]),
+    ]
+    if any(one.majority is not None for one in at_n):
+        columns.append(("maj@n", [_value(one.majority) for one in at_n]))
+    if shows_rewards(selection):
+        name = "proxy's reward" if plan.selector.startswith(PROXY) else "reward"
+        columns.append((name, [_value(one.told) for one in at_n]))
+    if any(one.predicted is not None for one in at_n):
+        columns.append(("predicted", [_number(one.predicted, 4, "none") for one in at_n]))
+    return _table(columns, text=3)
 
 
 def _costs(selection: Selection) -> list[str]:
-    rows = []
-    for one in selection.at_n:
-        rows.append((
-            str(one.n), _number(one.tokens, 1), f"{one.stopped:.3f}", f"{one.stopped_law:.3f}",
-            f"{1 - one.stopped / one.n:.1%}", _number(one.tokens_stopped, 1),
-            "" if one.n == 1 else _number(one.tokens_per_solved, 1, "unknown" if one.tokens is None else "no gain"), _kl(one),
-        ))  # fmt: skip
-    header = ("n", "tokens", "draws if stopped", "by the law", "saved", "tokens if stopped", "tokens / further solved",
-              "KL (nats)")  # fmt: skip
-    return text_table(header, rows, numbers=range(8))
+    at_n = selection.at_n
+    further = [one.tokens_per_solved if one.tokens is not None else one.draws_per_solved for one in at_n]
+    unit = "tokens" if at_n[0].tokens is not None else "draws"
+    columns = [
+        ("n", [str(one.n) for one in at_n]),
+        ("draws if stopped", [f"{one.stopped:.3f}" for one in at_n]),
+        ("by the law", [f"{one.stopped_law:.3f}" for one in at_n]),
+        ("saved", [f"{1 - one.stopped / one.n:.1%}" for one in at_n]),
+    ]
+    if unit == "tokens":
+        columns.insert(1, ("tokens", [_number(one.tokens, 1) for one in at_n]))
+        columns.append(("tokens if stopped", [_number(one.tokens_stopped, 1) for one in at_n]))
+    columns.append((
+        f"{unit} / further solved",
+        ["" if one.n == 1 else _number(cost, 1, "no gain") for one, cost in zip(at_n, further, strict=True)],
+    ))  # fmt: skip
+    columns.append(("KL (nats)", [_kl(one, known=selection.known_p) for one in at_n]))
+    return _table(columns)
 
 
-def _kl(one: AtN) -> str:
+def _table(columns: list[tuple[str, list[str]]], *, text: int | None = None) -> list[str]:
+    """Return columns as a table; all but the one numbered `text` hold numbers."""
+    rows = list(zip(*(cells for _, cells in columns), strict=True))
+    return text_table([head for head, _ in columns], rows, numbers=[i for i in range(len(columns)) if i != text])
+
+
+def _kl(one: AtN, *, known: bool) -> str:
     bound = "0" if one.kl_bound == 0 else f"≤ {one.kl_bound:.4f}"
-    return bound if one.kl_binary is None else f"{bound}; pass/fail {one.kl_binary:.4f}"
+    about = "" if known else "≈ "
+    return bound if one.kl_binary is None else f"{bound}; pass/fail {about}{one.kl_binary:.4f}"
 
 
 def _curves(selection: Selection) -> list[str]:
@@ -94,22 +119,24 @@ def _spread(ks: list[int]) -> set[int]:
 
 
 def _remarks(selection: Selection) -> list[str]:
-    last, spread = selection.at_n[-1], selection.diversity
+    last = selection.at_n[-1]
     p = "exact probabilities" if selection.known_p else "c/N of each example (plug-in)"
-    proxy = selection.plan.selector.startswith("proxy:")
+    proxy = selection.plan.selector.startswith(PROXY)
     law = "at exact probabilities" if selection.known_p and not proxy else "estimated without bias from all draws"
     lines = [
         f"- Against the first draw, n = {last.n} rescued {_listed(selection.rescued)} and lost {_listed(selection.lost)}.",
-        f"- Diversity: {spread.texts:.2f} different texts and {spread.answers:.2f} different parsed answers of "
-        f"{selection.draws} draws; no answer parsed from {spread.unparsed:.1%} (parsed by {selection.plan.parse}).",
+        _diversity(selection),
         f"- Draws if stopped: drawing ends at the first pass; the law is (1 − (1−p)^n)/p, {law}.",
     ]
     if last.unjudged:
-        lines.append(f"- {last.unjudged:,} of the picks at n = {last.n} could not be judged and are in no accuracy.")
+        lines.append(
+            f"- {last.unjudged:,} of the picks at n = {last.n} could not be judged and are in no accuracy; over all picks it lies "
+            f"between {_number(last.lowest, 4)} (they are wrong) and {_number(last.highest, 4)} (they are right)."
+        )
     if any(one.kl_binary is not None for one in selection.at_n):
         lines.append(
-            "- KL pass/fail: exact for a tie-break that knows nothing (and for rejection sampling); a fixed tie-break "
-            "strays further, up to the bound."
+            f"- KL pass/fail: {'exact' if selection.known_p else 'at p = c/N of each example'} for a tie-break that knows nothing "
+            "(and for rejection sampling); a fixed tie-break strays further, up to the bound."
         )
     if selection.verifier is not None:
         lines.append(_verifier(selection.verifier, p))
@@ -118,6 +145,19 @@ def _remarks(selection: Selection) -> list[str]:
     if selection.confirmed is not None:
         lines.append(_confirmed(selection.confirmed))
     return [*lines, *(f"- Note: {note}." for note in selection.notes)]
+
+
+def _diversity(selection: Selection) -> str:
+    spread, parse = selection.diversity, selection.plan.parse
+    if parse == NO_PARSER:
+        return (
+            f"- Diversity: {spread.texts:.2f} different texts of {_draws(selection.draws)}; answers were not read, so maj@n is "
+            "unknown: --parse names what reads them."
+        )
+    return (
+        f"- Diversity: {spread.texts:.2f} different texts and {spread.answers:.2f} different parsed answers of "
+        f"{_draws(selection.draws)}; no answer parsed from {spread.unparsed:.1%} (parsed by {visible(parse, 60)})."
+    )
 
 
 def _verifier(model: VerifierModel, p: str) -> str:
@@ -155,6 +195,10 @@ def _listed(listed: Listed) -> str:
         return "0 examples"
     shown = ", ".join(visible(name, 40) for name in listed.first)
     return f"{listed.count:,} ({shown}{', …' if listed.count > len(listed.first) else ''})"
+
+
+def _draws(count: int) -> str:
+    return "1 draw" if count == 1 else f"{count:,} draws"
 
 
 def _value(estimate: RunEstimate | None) -> str:

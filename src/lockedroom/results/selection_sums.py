@@ -13,7 +13,7 @@ import msgspec
 
 from lockedroom.records import Outcome, Score
 from lockedroom.results.picking import Picks, Plan, Pool, first_of_groups, groups_of, vote_places
-from lockedroom.results.selectors import PROXY, TOLD, VOTING, Parse, most_voted, passed
+from lockedroom.results.selectors import PROXY, VOTING, Parse, most_voted, passed
 from lockedroom.stats.one_run import RunSums
 
 # How many examples had so many right and so many judged groups, of how many: (right, judged, groups) -> examples.
@@ -28,6 +28,7 @@ class Counts(msgspec.Struct):
     majority: Rates
     told_rates: Rates
     told_graded: RunSums
+    graded: bool = False
     groups: int = 0
     unjudged: int = 0
     stopped: int = 0
@@ -35,7 +36,7 @@ class Counts(msgspec.Struct):
     tokens_stopped: int = 0
 
     def told(self) -> RunSums:
-        """Return the rewards, in the eyes of the scorer that is followed, of what was picked."""
+        """Return the rewards of what was picked: a proxy's, where one chose, else the measuring scorer's."""
         sums = as_sums(self.told_rates)
         sums.merge(self.told_graded)
         return sums
@@ -55,7 +56,6 @@ class SelectionSums:
 
     def __init__(self, plan: Plan, draws: int, parse: Parse) -> None:
         self.plan, self.draws, self._parse = plan, draws, parse
-        self._told = plan.selector in TOLD or plan.selector.startswith(PROXY)
         self.counts = [Counts(Counter(), Counter(), Counter(), Counter(), RunSums()) for _ in plan.ns]
         self.ps: dict[str, tuple[int, int]] = {}  # (scored, passed) of each example
         self.told_passes: Counter[int] = Counter()  # how many of an example's draws the scorer that is followed passes
@@ -108,13 +108,13 @@ class SelectionSums:
         rate = _rate(row, seen)
         counts.accuracy[rate] += 1
         counts.unjudged += rate[2] - rate[1]
-        if self._told:
-            rewards = [result.reward for i in row if isinstance(result := pool.told[i], Score)]
-            ones = rewards.count(1.0)
-            if ones + rewards.count(0.0) == len(rewards):
-                counts.told_rates[ones, len(rewards), len(row)] += 1
-            else:
-                counts.told_graded.add_example(rewards, len(row) - len(rewards))
+        rewards = [result.reward for i in row if isinstance(result := pool.told[i], Score)]
+        ones = rewards.count(1.0)
+        if ones + rewards.count(0.0) == len(rewards):
+            counts.told_rates[ones, len(rewards), len(row)] += 1
+        else:
+            counts.told_graded.add_example(rewards, len(row) - len(rewards))
+            counts.graded = True
         if n == 1:
             counts.ceiling[rate] += 1
             counts.majority[rate] += 1

@@ -24,6 +24,10 @@ from lockedroom.scorer.builtin import BUILTIN, find_builtin
 from lockedroom.visible import visible
 
 PROXY = "proxy:"
+# How far above 0 the sum of a certain completion's float32 log-probabilities may come out, in nats.
+ROUNDING = 1e-3
+# Answers are not read: maj@n is then unknown.
+NO_PARSER = "none"
 VOTING = ("majority-vote", "weighted-vote")
 # The selectors that are told what the *measuring* scorer said; a proxy is told what the proxy said.
 TOLD = ("best-of-n", "kl-regularized", "rejection-sampling")
@@ -220,11 +224,28 @@ def builtin_selector(
     return BestOfN() if name.startswith(PROXY) else made.get(name)
 
 
+class KnownAnswers:
+    """Answers that were read elsewhere, of the texts at hand; a class because they are filled in as a stream goes by."""
+
+    def __init__(self) -> None:
+        self.by_text: dict[str, str | None] = {}
+
+    def __call__(self, text: str) -> str | None:
+        return self.by_text[text]
+
+
 def parser(scorer: str) -> Parse:
-    """Return what a built-in scorer reads as the answer of a completion, whatever the right answer is; remembers texts."""
+    """Return what a built-in scorer reads as the answer of a completion, whatever the right answer is; remembers texts.
+
+    `NO_PARSER` reads nothing.
+    """
+    if scorer == NO_PARSER:
+        return lambda _text: None
     found = find_builtin(scorer)
     if found is None:
-        raise BadInput(f"--parse {visible(scorer, 60)!r}: answers are parsed by {' or '.join(BUILTIN)}")
+        raise BadInput(
+            f"--parse {visible(scorer, 60)!r}: answers are parsed by {' or '.join(BUILTIN)}, or by your own as path/to/file.py:function"
+        )
     score = found.score
     known: dict[str, str | None] = {}
 
@@ -293,7 +314,7 @@ def _logprob(asked: Prompt, completion: Completion) -> float:
             f"id {visible(asked.id, 60)!r}: a completion without logprob, which this selector needs; record log-"
             "probabilities with the completions, or use a selector without them, e.g. majority-vote"
         )
-    return completion.logprob
+    return _at_most_certain(asked, "logprob", completion.logprob)
 
 
 def _ref_logprob(asked: Prompt, completion: Completion) -> float:
@@ -302,7 +323,17 @@ def _ref_logprob(asked: Prompt, completion: Completion) -> float:
             f"id {visible(asked.id, 60)!r}: a completion without ref_logprob, which kl-regularized needs; record the "
             "reference policy's log-probabilities with the completions"
         )
-    return completion.ref_logprob
+    return _at_most_certain(asked, "ref_logprob", completion.ref_logprob)
+
+
+def _at_most_certain(asked: Prompt, name: str, logprob: float) -> float:
+    """Return a log-probability. Raises BadInput above 0: chosen by, a sign that is turned would give the least probable."""
+    if logprob > ROUNDING:
+        raise BadInput(
+            f"id {visible(asked.id, 60)!r}: {name} {logprob:g} is above 0, which no log-probability is; if the log holds "
+            "negative log-likelihoods, turn their sign"
+        )
+    return logprob
 
 
 def _tokens(asked: Prompt, completion: Completion) -> int:

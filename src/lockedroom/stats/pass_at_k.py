@@ -154,7 +154,7 @@ def _draw_range(draws: Sequence[int], passes: Sequence[int], unequal: UnequalDra
     if least != most and unequal == "refuse":
         raise BadInput(
             f"examples have between {least} and {most} scored draws; pass@k needs equal draws: draw more, "
-            "or ask for the common minimum"
+            "or ask for the common minimum (--unequal common-minimum)"
         )
     return least, most
 
