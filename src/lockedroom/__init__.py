@@ -10,15 +10,14 @@ from lockedroom._version import __version__
 from lockedroom.records import Completion, Example, Failure, Sampling, Score
 
 if _typing.TYPE_CHECKING:
+    from lockedroom.api import compare, evaluate, learn, select
     from lockedroom.loops.configuration import EvaluateConfig
-    from lockedroom.loops.evaluate import evaluate
-    from lockedroom.loops.learn import learn
     from lockedroom.loops.learn_opening import LearnConfig
-    from lockedroom.loops.select import select
     from lockedroom.loops.select_opening import SelectConfig
-    from lockedroom.results.compare import compare
+    from lockedroom.results.compare import CompareOptions
 
 __all__ = [
+    "CompareOptions",
     "Completion",
     "EvaluateConfig",
     "Example",
@@ -35,13 +34,14 @@ __all__ = [
 ]
 
 _LATER = {
+    "CompareOptions": "lockedroom.results.compare",
     "EvaluateConfig": "lockedroom.loops.configuration",
     "LearnConfig": "lockedroom.loops.learn_opening",
     "SelectConfig": "lockedroom.loops.select_opening",
-    "evaluate": "lockedroom.loops.evaluate",
-    "learn": "lockedroom.loops.learn",
-    "select": "lockedroom.loops.select",
-    "compare": "lockedroom.results.compare",
+    "evaluate": "lockedroom.api",
+    "learn": "lockedroom.api",
+    "select": "lockedroom.api",
+    "compare": "lockedroom.api",
 }
 
 

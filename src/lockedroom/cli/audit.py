@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     """Audit, print the report, and return 0, 1 or 2."""
     from lockedroom.errors import BadInput
     from lockedroom.loops.audit import AuditConfig, audit
+    from lockedroom.results.run_folder import default_folder
 
     chosen = [args.scorer is not None, args.run_folder is not None, args.replay is not None, args.kill_matrix]
     if chosen.count(True) != 1:
@@ -97,15 +98,16 @@ def run(args: argparse.Namespace) -> int:
         scorer_timeout=args.scorer_timeout,
         scorer_memory=args.scorer_memory,
     )
-    done = audit(config, Path(args.out) if args.out else default_out(args.scorer), command=sys.argv)
+    done = audit(config, Path(args.out) if args.out else default_folder("audit", args.scorer), command=sys.argv)
     return print_audited(done, args)
 
 
 def _mine(args: argparse.Namespace) -> int:
     from lockedroom.loops.mine import mine_run
     from lockedroom.results.mined import render_mined
+    from lockedroom.results.run_folder import default_folder
 
-    out = Path(args.out) if args.out else default_out(f"from-{Path(args.run_folder).name}")
+    out = Path(args.out) if args.out else default_folder("audit-from", args.run_folder)
     done = mine_run(Path(args.run_folder), out, confidence=args.confidence, command=sys.argv)
     if args.json:
         from lockedroom.cli.json_output import print_json
@@ -173,14 +175,3 @@ def print_audited(done: Audited, args: argparse.Namespace) -> int:
     if done.report.findings:
         print(f"replay the findings: lockedroom audit --replay {done.path}")
     return code
-
-
-def default_out(name: str) -> Path:
-    """A new folder under runs/, named after the scorer and the time."""
-    import re
-    import time
-
-    return (
-        Path("runs")
-        / re.sub(r"[^A-Za-z0-9._-]+", "-", f"audit-{Path(name).name}-{time.strftime('%Y%m%d-%H%M%S')}")[:120]
-    )

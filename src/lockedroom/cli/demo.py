@@ -27,10 +27,10 @@ def run(args: argparse.Namespace) -> int:
 
     from lockedroom.cli.progress import progress_bar
     from lockedroom.loops.demo import ACTS, RECORDED, Stage, left_out
-    from lockedroom.results.run_folder import writing
+    from lockedroom.results.run_folder import default_folder, writing
 
     began = time.monotonic()
-    out = Path(args.out) if args.out else Path("runs") / f"demo-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = Path(args.out) if args.out else default_folder("demo")
     with writing(out):
         out.mkdir(parents=True)
     stage = Stage(out, lambda what, total: progress_bar(what, total=lambda: total))

@@ -62,9 +62,10 @@ def run(args: argparse.Namespace) -> int:
     from lockedroom.errors import BadInput
     from lockedroom.loops.configuration import read_config
     from lockedroom.loops.evaluate import evaluate
+    from lockedroom.results.run_folder import default_folder
 
     given = {name: value for name, value in vars(args).items() if value is not None}
-    out = Path(args.out) if args.out else default_out(args)
+    out = Path(args.out) if args.out else default_folder(args.dataset or "run", args.completions or args.policy or "")
     config = read_config(
         {name: given[name] for name in _CONFIG_FLAGS if name in given} | backend_config(args),
         {name: given[name] for name in SAMPLING_FLAGS if name in given},
@@ -86,16 +87,6 @@ def run(args: argparse.Namespace) -> int:
         )
     print_evaluated(done, as_json=args.json)
     return 0
-
-
-def default_out(args: argparse.Namespace) -> Path:
-    """A new folder under runs/, named after what is measured and when."""
-    import re
-    import time
-
-    source = Path(args.completions).name.removesuffix(".jsonl") if args.completions else (args.policy or "run")
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(args.dataset or 'run').stem[:60]}-{source[:60]}")
-    return Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def print_evaluated(done: Evaluated, *, as_json: bool) -> None:

@@ -97,8 +97,6 @@ _PLAIN = ("policy", "dataset", "dev", "scorer", "prompts", "preset", "allow_bias
           "scorer_memory", "threads")  # fmt: skip
 _LEARNER = ("steps", "group", "learning_rate", "schedule", "optimizer", "max_grad_norm", "micro_batch")
 _SAMPLING = ("temperature", "max_tokens", "seed")
-_ESTIMATOR = {"baseline": "baseline", "scale": "scale", "kl": "beta", "kl_as": "kl", "normalisation": "normalisation",
-              "epochs": "epochs"}  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,18 +107,19 @@ def run(args: argparse.Namespace) -> int:
     if args.plot is not None:
         check_plot(args.plot)
     from lockedroom.loops.learn import learn
-    from lockedroom.loops.learn_configuration import read_learn_config
+    from lockedroom.loops.learn_configuration import ESTIMATOR_FLAGS, read_learn_config
+    from lockedroom.results.run_folder import default_folder
 
     given = {name: value for name, value in vars(args).items() if value is not None}
     flags: dict[str, Any] = {name: given[name] for name in _PLAIN if name in given} | backend_config(args)
     if "controls" in given:
         flags["controls"] = [name.strip() for name in given["controls"].split(",")]
-    out = Path(args.out) if args.out else _default_out(args)
+    out = Path(args.out) if args.out else default_folder("learn", args.dataset or "run", args.policy or "tiny")
     config = read_learn_config(
         flags,
         learner={name: given[name] for name in _LEARNER if name in given},
         sampling={name: given[name] for name in _SAMPLING if name in given},
-        estimator={field: given[name] for name, field in _ESTIMATOR.items() if name in given},
+        estimator={field: given[name] for name, field in ESTIMATOR_FLAGS.items() if name in given},
         file=Path(args.config) if args.config else None,
         resumed=out if args.resume else None,
     )
@@ -132,14 +131,6 @@ def run(args: argparse.Namespace) -> int:
         plot_learning(done.path, args.plot)
     _print_learned(done, as_json=args.json)
     return 0
-
-
-def _default_out(args: argparse.Namespace) -> Path:
-    import re
-    import time
-
-    words = f"learn-{Path(args.dataset or 'run').stem[:60]}-{Path(args.policy or 'tiny').stem[:60]}"
-    return Path("runs") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', words)}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 @contextlib.contextmanager

@@ -102,12 +102,11 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Select and print. Exit 0, or the code of the error raised."""
-    import time
-
     from lockedroom.errors import BadInput
     from lockedroom.loops.select_opening import require_selector
+    from lockedroom.results.run_folder import default_folder
 
-    out = Path(args.out) if args.out else Path("runs") / f"select-{time.strftime('%Y%m%d-%H%M%S')}"
+    out = Path(args.out) if args.out else default_folder("select")
     if args.resume and not args.out:
         raise BadInput("--resume: name the run to continue with --out RUN")
     if args.selector not in SEARCHES:

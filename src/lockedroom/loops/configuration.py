@@ -75,6 +75,11 @@ def as_config(merged: dict[str, Any], kind: type[C]) -> C:
     """Return settings as a configuration. Raises BadInput for a missing dataset, an unknown key or a wrong type."""
     if "dataset" not in merged:
         raise BadInput("--dataset is missing: name the file of examples")
+    return convert_settings(merged, kind)
+
+
+def convert_settings(merged: dict[str, Any], kind: type[C]) -> C:
+    """Return settings as a configuration of any kind. Raises BadInput for an unknown key or a wrong type."""
     try:
         return msgspec.convert(merged, kind)
     except msgspec.ValidationError as error:

@@ -57,6 +57,10 @@ class Evaluated(msgspec.Struct, frozen=True):
     summary: Summary
     exact: Exact | None = None
 
+    def __fspath__(self) -> str:
+        """The run folder: a result stands wherever a path may."""
+        return str(self.path)
+
     def _repr_html_(self) -> str:
         """The summary, as a notebook shows it."""
         return as_html(

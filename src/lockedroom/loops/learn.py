@@ -41,6 +41,10 @@ class Learned(msgspec.Struct, frozen=True):
     manifest: manifests.Manifest
     summary: LearningSummary
 
+    def __fspath__(self) -> str:
+        """The run folder: a result stands wherever a path may."""
+        return str(self.path)
+
     def _repr_html_(self) -> str:
         """What learning amounts to, as a notebook shows it."""
         return as_html(render_learning(self.summary))

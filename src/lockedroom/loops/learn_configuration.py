@@ -10,6 +10,16 @@ from lockedroom.learning.estimator import PRESETS
 from lockedroom.loops.configuration import as_config, saved_settings, saved_table
 from lockedroom.loops.learn_opening import MAX_TOKENS, PRESET, LearnConfig
 
+# What a person calls the fields of an Estimator: by the names of the flags.
+ESTIMATOR_FLAGS = {
+    "baseline": "baseline",
+    "scale": "scale",
+    "kl": "beta",
+    "kl_as": "kl",
+    "normalisation": "normalisation",
+    "epochs": "epochs",
+}
+
 
 def read_learn_config(
     flags: Mapping[str, Any],

@@ -80,6 +80,10 @@ class Selected(msgspec.Struct, frozen=True):
     selection: Selection
     source: manifests.Manifest
 
+    def __fspath__(self) -> str:
+        """The run folder: a result stands wherever a path may."""
+        return str(self.path)
+
     def _repr_html_(self) -> str:
         """What the selection bought, as a notebook shows it."""
         return as_html(render_selection(self.selection))

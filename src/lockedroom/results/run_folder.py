@@ -12,7 +12,9 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -268,6 +270,12 @@ def _whole_examples(path: Path, draws: int) -> tuple[int, int]:
     if lines == surplus:
         return 0, 0
     return (ends[-1 - surplus] if surplus else offset), lines - surplus
+
+
+def default_folder(*names: str) -> Path:
+    """Return a new folder under runs/, called after files, runs or policies, and the time."""
+    called = "-".join(re.sub(r"\.(jsonl|csv|parquet)$", "", Path(name).name)[:60] for name in names if name)
+    return Path("runs") / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', called)}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 @contextlib.contextmanager
