@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from lockedroom.cli.terminal import TerminalMarkdown
 
@@ -87,3 +88,37 @@ with progress_bar("evaluate", None, lambda: 4) as progress:
     assert "/s" in shown
     assert "left" in shown
     assert "Traceback" not in shown
+
+
+DRAWS = """
+import sys
+from lockedroom.cli.terminal import TerminalMarkdown
+with TerminalMarkdown(sys.stdout) as out:
+    out.write({text!r})
+"""
+
+
+def _drawn(text: str, **environment: str) -> str:
+    return _at_terminal([sys.executable, "-c", DRAWS.format(text=text)], TERM="dumb", **environment)
+
+
+def test_what_a_policy_wrote_loses_no_sign_of_it() -> None:
+    shown = _drawn("| wrote     | n   |\n| --------- | --: |\n| # 4 **5** |   1 |\ncompletion  Final: **112** # x\n")
+    assert "# 4 **5**" in shown
+    assert "completion  Final: **112** # x" in shown
+
+
+@pytest.mark.parametrize("text", ["| only |\n", "| a | b |\n| c |\n", "| -- |\n| x | y |\n", "| a |\nb\n"])
+def test_bars_that_make_no_table_are_shown_as_they_are(text: str) -> None:
+    assert _drawn(text).replace("\r\n", "\n") == text
+
+
+def test_columns_meet_where_letters_are_wide() -> None:
+    table = "| wrote | n   |\n| ----- | --- |\n| 答えは四 | 1 |\n| 🦉🦉 | 2 |\n| four | 3 |\n"
+    lines = [line for line in _drawn(table).splitlines() if line.rstrip().endswith(("1", "2", "3"))]
+    assert len({cell_len(line.rstrip()) for line in lines}) == 1
+
+
+def test_a_narrow_terminal_folds_and_loses_nothing() -> None:
+    table = f"| wrote | n   |\n| ----- | --: |\n| {'x' * 90} | 7 |\n"
+    assert _drawn(table, COLUMNS="40").count("x") == 90

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from report_runs import HOSTILE, write_run
+from report_runs import HOSTILE, write_hostile_run, write_run
 
 from lockedroom.report.document import make_page
 from lockedroom.report.page import write_page
@@ -83,16 +84,16 @@ def test_injected_markup_would_be_stopped_by_the_policy(browser: Browser, report
 def test_a_code_filters_the_records(browser: Browser, reported: Path) -> None:
     page, _ = _open(browser, reported)
     page.get_by_role("button", name="wrong_answer").click()
-    assert page.locator("output").inner_text() == "1 to 4 of 4"
+    assert page.locator(".pager output").inner_text() == "1 to 4 of 4"
     assert set(page.locator(".card").evaluate_all("cards => cards.map(card => card.className)")) == {"card wrong"}
 
 
 def test_a_text_filters_the_records_and_none_is_said(browser: Browser, reported: Path) -> None:
     page, _ = _open(browser, reported)
-    page.get_by_label("Text").fill("onerror")
+    page.get_by_label("Text").fill("x onerror='window")
     assert page.locator(".card").count() == 1
     page.get_by_label("Text").fill("no such thing")
-    assert page.locator("output").inner_text() == "none match"
+    assert page.locator(".pager output").inner_text() == "none match"
 
 
 def test_hidden_characters_are_marked(browser: Browser, reported: Path) -> None:
@@ -107,7 +108,7 @@ def test_it_can_be_used_with_the_keyboard_alone(browser: Browser, reported: Path
     assert page.evaluate("document.activeElement.className") == "skip"
     page.get_by_role("button", name="wrong_answer").focus()
     page.keyboard.press("Enter")
-    assert page.locator("output").inner_text() == "1 to 4 of 4"
+    assert page.locator(".pager output").inner_text() == "1 to 4 of 4"
 
 
 def test_it_can_be_read_on_a_phone(browser: Browser, reported: Path) -> None:
@@ -119,3 +120,91 @@ def test_it_prints(browser: Browser, reported: Path) -> None:
     page, trouble = _open(browser, reported)
     assert page.pdf().startswith(b"%PDF")
     assert trouble == []
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hostile")
+    write_page(make_page([write_hostile_run(folder)], CompareOptions()), folder / "page.html")
+    return folder / "page.html"
+
+
+def test_nothing_that_a_name_says_is_obeyed(browser: Browser, hostile: Path) -> None:
+    page, trouble = _open(browser, hostile)
+    for summary in page.locator("summary").all():
+        summary.click()
+    page.locator("td button").first.click()
+    page.locator("[data-by=code]").select_option("scorer_raised")
+    page.get_by_label("Text").fill("<img")
+    assert page.evaluate("window.owned") is None
+    assert page.locator("img, svg, iframe, object, embed, form:not(.controls), b").count() == 0
+    assert page.locator(".card").count() == 1
+    assert trouble == []
+    assert hostile.stat().st_size < 1_000_000  # one of its completions has 10 MB
+
+
+def test_nothing_hides_or_turns_the_text_around(browser: Browser, hostile: Path) -> None:
+    page, _ = _open(browser, hostile)
+    assert not re.search(
+        "[\u202a-\u202e\u2066-\u2069\u200b-\u200f\x00]", page.locator("body").inner_text() + page.title()
+    )
+
+
+def test_every_chart_has_its_numbers(browser: Browser, reported: Path) -> None:
+    page, _ = _open(browser, reported)
+    figure = page.locator("figure").first
+    figure.locator("summary").click()
+    figure.locator("tbody tr").first.wait_for()
+    assert figure.locator("tbody tr").count() == page.evaluate(
+        "Chart.getChart(document.querySelector('canvas')).data.labels.length"
+    )
+
+
+def test_every_control_has_a_name_and_shows_where_the_focus_is(browser: Browser, reported: Path) -> None:
+    page, _ = _open(browser, reported)
+    seen = []
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        seen.append(
+            page.evaluate("""() => {
+            const at = document.activeElement, style = getComputedStyle(at);
+            return [at.tagName, (at.labels?.[0]?.textContent || at.getAttribute("aria-label") || at.textContent).trim(), style.outlineStyle];
+        }""")
+        )
+    reached = {tag for tag, _, _ in seen}
+    assert {"A", "BUTTON", "SELECT", "INPUT", "SUMMARY"} <= reached
+    assert all(name and outline != "none" for tag, name, outline in seen if tag != "BODY")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_its_text_has_contrast(browser: Browser, reported: Path, scheme: str) -> None:
+    page, _ = _open(browser, reported, color_scheme=scheme)
+    poor = page.evaluate("""() => {
+        const light = (colour) => {
+            const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map((c) => c / 255).map((c) => c <= .03928 ? c / 12.92 : ((c + .055) / 1.055) ** 2.4);
+            return .2126 * r + .7152 * g + .0722 * b;
+        };
+        const paper = (element) => {
+            for (let at = element; at; at = at.parentElement) {
+                const colour = getComputedStyle(at).backgroundColor;
+                if (colour.startsWith("rgb(")) return colour;
+            }
+            return "rgb(255, 255, 255)";
+        };
+        const poor = [];
+        for (const one of document.querySelectorAll("h1, h2, p, a, dt, dd, th, td, button:not(:disabled), label, summary, span, code, .hidden-sign")) {
+            if (!one.textContent.trim()) continue;
+            const [a, b] = [light(getComputedStyle(one).color), light(paper(one))].sort((x, y) => y - x);
+            if ((a + .05) / (b + .05) < 4.5) poor.push(one.className + one.textContent.slice(0, 30));
+        }
+        return poor;
+    }""")
+    assert poor == []
+
+
+def test_folded_parts_are_open_on_paper(browser: Browser, reported: Path) -> None:
+    page, _ = _open(browser, reported)
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("section > details:not([open])").count() == 0
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator("section > details[open]").count() == 0

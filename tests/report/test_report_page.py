@@ -12,8 +12,10 @@ from report_runs import HOSTILE, write_run
 
 from lockedroom.cli.main import main
 from lockedroom.errors import BadInput, NotComparable, Tampered
+from lockedroom.report.blocks import Cell
 from lockedroom.report.browse import browse
 from lockedroom.report.document import make_page
+from lockedroom.report.numerals import signed
 from lockedroom.report.page import FILES, render_page, write_page
 from lockedroom.results.compare import CompareOptions
 from lockedroom.safeguards.manifest import read_manifest
@@ -61,7 +63,7 @@ def test_the_data_holds_every_completion_of_a_small_run(tmp_path: Path) -> None:
     assert data is not None
     shown = msgspec.json.decode(data[1])["records"][0]["shown"]
     assert shown[0]["completion"] == HOSTILE[0]
-    assert [one["completion"] for one in shown][-2:] == ["⟨U+D800⟩", "Final: 1"]
+    assert {"⟨U+D800⟩", "Final: 1"} <= {one["completion"] for one in shown}
     assert len(shown) == len(HOSTILE)
 
 
@@ -99,7 +101,7 @@ def test_a_page_of_a_thousand_long_records_stays_below_3_mb(tmp_path: Path) -> N
 def test_a_comparison_holds_the_certificate_and_both_runs(tmp_path: Path) -> None:
     runs = [write_run(tmp_path, "before", ["no"] * 40), write_run(tmp_path, "after", ["Final: 1"] * 40)]
     page = make_page(runs, ASKED)
-    assert page.verdict == "after: BETTER"
+    assert page.verdict.startswith("after is BETTER than before. ")
     titles = [section.title for section in page.sections]
     assert titles[0] == "Comparison certificate"
     assert {"Completions of before", "Completions of after", "Provenance of before"} <= set(titles)
@@ -148,3 +150,77 @@ def test_the_inlined_library_is_the_one_that_was_reviewed() -> None:
     assert "Chart.js v4.6.1" in text[:200]
     assert "</script" not in text.lower()
     assert "sourceMappingURL" not in text
+
+
+def test_a_code_with_a_bracket_is_a_code(tmp_path: Path) -> None:
+    scorer = tmp_path / "own.py"
+    scorer.write_text(
+        "def score(example, completion):\n"
+        "    right = completion == 'Final: 1'\n"
+        "    return {'reward': 0.5 + right / 2, 'details': {'code': 'off (by one)', 'outcome': 'correct' if right else 'wrong'}}\n"
+    )
+    run = write_run(tmp_path, "run", ["Final: 1", "no"], scorer=f"{scorer}:score")
+    page = make_page([run], ASKED)
+    cells = [row[0] for row in page.sections[0].tables[0].rows]
+    assert [(cell.text, cell.code) for cell in cells if isinstance(cell, Cell)] == [
+        ("off (by one) (correct)", "off (by one)"), ("off (by one) (wrong)", "off (by one)")]  # fmt: skip
+    assert "mean reward" in [fact.label for fact in page.facts]
+
+
+def test_long_texts_leave_every_code_on_the_page(tmp_path: Path) -> None:
+    long = "x" * 3900
+    run = write_run(
+        tmp_path, "run", [f"{long}{i}" for i in range(900)] + [f"Final: {i}" for i in range(2, 20)] + ["Final: 1"]
+    )
+    records = browse(run, read_manifest(run), characters=200_000)
+    assert {one.code for one in records.shown} == {"missing_prefix", "wrong_answer", "ok"}
+    assert sum(len(one.completion) for one in records.shown) <= 200_000
+
+
+def test_more_codes_than_places_do_not_hang(tmp_path: Path) -> None:
+    scorer = tmp_path / "own.py"
+    scorer.write_text(
+        "def score(example, completion):\n    return {'reward': 0.0, 'details': {'code': completion[-3:]}}\n"
+    )
+    run = write_run(tmp_path, "run", [f"{'x' * 500}{i:03}" for i in range(300)], scorer=f"{scorer}:score")
+    assert len(browse(run, read_manifest(run), most=100).shown) == 100
+    assert len(browse(run, read_manifest(run), characters=1000).shown) == 300  # one of each code is never left out
+
+
+def test_failures_are_told_three_ways(tmp_path: Path) -> None:
+    scorer = tmp_path / "own.py"
+    scorer.write_text("def score(example, completion):\n    return {'reward': float(completion), 'details': {}}\n")
+    page = make_page([write_run(tmp_path, "run", ["1", "0", "boom", "1"], scorer=f"{scorer}:score")], ASKED)
+    unjudged = next(fact for fact in page.facts if fact.label == "could not be judged")
+    assert unjudged.value == "1"
+    assert "0.6667 without them, 0.5000 with each as 0, 0.5000 to 0.7500 whatever" in unjudged.note
+
+
+def test_runs_that_are_not_comparable_are_shown_stamped(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    a = write_run(tmp_path, "a", ["no"] * 4)
+    b = write_run(tmp_path / "other", "b", ["no"] * 4, expected=2)
+    assert main(["report", "--not-comparable", str(a), str(b), "--out", str(tmp_path / "page.html")]) == 0
+    html = (tmp_path / "page.html").read_text()
+    assert 'class="stamp" role="alert">NOT COMPARABLE' in html
+    assert "BETTER" not in html.partition("<script")[0]
+    assert "dataset.sha256" in html
+
+
+def test_flags_of_a_comparison_need_several_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path, "run", ["Final: 1"])
+    assert main(["report", str(run), "--not-comparable"]) == 2
+    assert "are for several runs" in capsys.readouterr().err
+
+
+def test_the_page_says_how_it_was_asked_for(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path, "before", ["no"] * 40), write_run(tmp_path, "after", ["Final: 1"] * 40)]
+    page = make_page(runs, CompareOptions(margin=0.1, knobs=("policy",)))
+    assert page.command == f"lockedroom report --margin 0.1 --knobs policy {runs[0]} {runs[1]}"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.0, "0"), (-0.25, "-0.2500"), (3e-7, "+3.0e-07"), (-1e-16, "-1.0e-16"), (0.00006, "+0.0001")]
+)
+def test_a_small_difference_never_reads_as_none(value: float, shown: str) -> None:
+    assert signed(value) == shown

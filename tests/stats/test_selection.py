@@ -19,6 +19,8 @@ from lockedroom.stats.selection import (
     gao_best_of_n_peak,
     gao_rl,
     gao_rl_peak,
+    tilted_kl,
+    tilted_pass_rate,
     verified_accuracy,
     verifier_ceiling,
     verifier_errors,
@@ -131,3 +133,30 @@ def test_impossible_questions_are_refused() -> None:
     for question in refused:
         with pytest.raises(BadInput):
             question()
+
+
+def test_the_tilted_policy_is_the_optimum_of_reward_minus_beta_kl() -> None:
+    p, beta = 0.3, 0.4
+    q, kl = tilted_pass_rate(p, beta), tilted_kl(p, beta)
+
+    def objective(rate: float) -> float:
+        return rate - beta * (rate * math.log(rate / p) + (1 - rate) * math.log((1 - rate) / (1 - p)))
+
+    assert math.isclose(q - beta * kl, objective(q), rel_tol=1e-12)
+    assert math.isclose(q - beta * kl, beta * math.log(p * math.exp(1 / beta) + 1 - p), rel_tol=1e-12)
+    assert all(objective(q) > objective(other) for other in (q - 0.01, q + 0.01))
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_a_certain_policy_cannot_be_tilted(p: float) -> None:
+    assert (tilted_pass_rate(p, 0.1), tilted_kl(p, 0.1)) == (p, 0.0)
+
+
+def test_a_tilt_tends_to_passing_always_at_minus_log_p_nats() -> None:
+    assert math.isclose(tilted_pass_rate(0.2, 0.01), 1.0)
+    assert math.isclose(tilted_kl(0.2, 0.01), -math.log(0.2))
+
+
+def test_a_tilt_needs_a_positive_weight() -> None:
+    with pytest.raises(BadInput, match="above 0"):
+        tilted_pass_rate(0.5, 0.0)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _BAR = re.compile(r"(?<!\\)\|")
+_RULE = re.compile(r"\|( -+:? \|)+")
 _VERDICTS = {
     "BETTER": "bold green",
     "WORSE": "bold red",
@@ -24,7 +25,8 @@ _VERDICTS = {
     "BIASED": "bold yellow",
     "BROKEN": "bold red",
 }
-_SPEAKING = re.compile(r"^#+ (?P<heading>.*)$|\*\*(?P<strong>[^*]+)\*\*")
+_HEADING = re.compile(r"#+ ")
+_STRONG = re.compile(r"\*\*(?P<said>[^*]+)\*\*")
 
 
 class TerminalMarkdown(io.TextIOBase):
@@ -36,7 +38,7 @@ class TerminalMarkdown(io.TextIOBase):
         self._terminal = terminal
         self._console = Console(file=terminal, highlight=False, markup=False, emoji=False, soft_wrap=True)
         self._unfinished = ""
-        self._table: list[list[str]] = []
+        self._table: list[str] = []
 
     def writable(self) -> bool:
         return True
@@ -71,20 +73,23 @@ class TerminalMarkdown(io.TextIOBase):
 
     def _take(self, line: str) -> None:
         if line.startswith("| ") and line.endswith(" |"):
-            self._table.append([cell.strip().replace("\\|", "|") for cell in _BAR.split(line)[1:-1]])
+            self._table.append(line)
             return
         self._draw()
-        self._console.print(_styled(line))
+        self._console.print(_heading(line))
 
     def _draw(self) -> None:
         from rich import box
         from rich.table import Table
         from rich.text import Text
 
-        if not self._table:
+        lines, self._table = self._table, []
+        cells = [[cell.strip().replace("\\|", "|") for cell in _BAR.split(line)[1:-1]] for line in lines]
+        if len(lines) < 2 or not _RULE.fullmatch(lines[1]) or len({len(row) for row in cells}) > 1:
+            for line in lines:  # bars that make no table
+                self._console.print(_styled(line))
             return
-        header, rule, *rows = self._table
-        self._table = []
+        header, rule, *rows = cells
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
         for name, dashes in zip(header, rule, strict=True):
             number = dashes.endswith(":")
@@ -94,17 +99,23 @@ class TerminalMarkdown(io.TextIOBase):
         self._console.print(table, soft_wrap=False)
 
 
-def _styled(line: str) -> Text:
-    """The line without its Markdown signs for headings and strong words, which become bold or the colour of a verdict."""
+def _heading(line: str) -> Text:
+    """A heading without its Markdown sign, bold or in the colour of the verdict that it begins with; other lines as `_styled`."""
     from rich.text import Text
 
-    text, position = Text(), 0
-    for found in _SPEAKING.finditer(line):
-        said = found["heading"] if found["heading"] is not None else found["strong"]
-        text.append(line[position : found.start()])
-        text.append(said, _VERDICTS.get(said.partition(":")[0], "bold"))
-        position = found.end()
-    text.append(line[position:])
-    if line in _VERDICTS:
-        text.stylize(_VERDICTS[line])
+    found = _HEADING.match(line)
+    if found is None:
+        return _styled(line)
+    said = line[found.end() :]
+    return Text(said, _VERDICTS.get(said.partition(":")[0], "bold"))
+
+
+def _styled(line: str) -> Text:
+    """The line whole: strong words are bold or coloured, their signs faint, since they may be what a policy wrote."""
+    from rich.text import Text
+
+    text = Text(line, _VERDICTS.get(line, ""))
+    for found in _STRONG.finditer(line):
+        text.stylize("dim", found.start(), found.end())
+        text.stylize(f"not dim {_VERDICTS.get(found['said'].partition(':')[0], 'bold')}", *found.span("said"))
     return text

@@ -50,6 +50,7 @@ GOODHART = GoodhartSetting(
 )
 CODES_SHOWN, LONGEST_SHOWN = 4, 60
 COMMAND = ("lockedroom", "demo")
+AUDITED = ("permissive", "final-int")
 BASE, LEARNED, TRAINING, BEST, VOTE, CHEAT, GAP = (
     "base", "learned", "training", "best-of-8", "majority-of-8", "base-relaxed", "goodhart"
 )  # fmt: skip
@@ -121,11 +122,11 @@ def _tell_recorded(stage: Stage) -> Told:
 def _tell_audit(stage: Stage) -> Told:
     """The instrument before anything is measured with it."""
     findings = []
-    for name in ("permissive", "final-int"):
+    for name in AUDITED:
         with stage.bar(f"audit {name}", None):
             done = audit(AuditConfig(scorer=name, budget=AUDIT_SECONDS), stage.out / f"audit-{name}", command=COMMAND)
         findings += _audited(name, done.report)
-    return Told(findings=tuple(findings))
+    return Told(findings=tuple(findings), runs=tuple(f"audit-{name}" for name in AUDITED))
 
 
 def _audited(name: str, report: Report) -> list[str]:
@@ -254,7 +255,9 @@ def _tell_refusal(stage: Stage) -> Told:
         compare([stage.out / BASE, stage.out / CHEAT], CompareOptions(), labels=[BASE, CHEAT])
     except NotComparable as refused:
         return Told(
-            findings=(gained, f"report that as a gain? **Refused, exit {refused.exit_code}**:"), quotes=(str(refused),)
+            findings=(gained, f"report that as a gain? **Refused, exit {refused.exit_code}**:"),
+            quotes=(str(refused),),
+            runs=(CHEAT,),
         )
     raise AssertionError("runs of two scorers were compared")
 

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 Tone: TypeAlias = Literal["plain", "good", "bad"]
+Ink: TypeAlias = Literal["correct", "wrong", "malformed"]
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -23,7 +24,10 @@ class Fact(msgspec.Struct, frozen=True):
 
 
 class Series(msgspec.Struct, frozen=True, kw_only=True):
-    """Points of one line, set of dots or set of bars; `low` and `high` are its band or whiskers, point by point."""
+    """Points of one line, set of dots or set of bars; `low` and `high` are its band or whiskers, point by point.
+
+    `labels` name the bars, or the points where they have names; `inks` colours bars by what they mean.
+    """
 
     name: str
     y: list[float | None]
@@ -32,6 +36,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     low: list[float | None] = []
     high: list[float | None] = []
     style: Literal["line", "points", "dashed"] = "line"
+    inks: list[Ink] = []
 
 
 class Chart(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,19 +103,26 @@ class Shown(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Records(msgspec.Struct, frozen=True, kw_only=True):
-    """Records of one run; `total` is how many the run holds, `how` says how the shown ones were chosen."""
+    """Records of one run; `total` is how many the run holds, `how` says how the shown ones were chosen.
+
+    `token_texts`: the pieces hold the texts of the tokens; else their ids, and the completion is shown beside them.
+    """
 
     run: str
     total: int
     shown: list[Shown]
     how: str
+    token_texts: bool = True
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of the page under one heading; `folded` parts open when they are pressed."""
+    """A part of the page under one heading; `folded` parts open when they are pressed. `points` are a list, `links` lead to
+    other pages."""
 
     title: str
     text: list[str] = []
+    points: list[str] = []
+    links: list[Link] = []
     facts: list[Fact] = []
     charts: list[Chart] = []
     tables: list[Table] = []
@@ -120,10 +132,12 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole report. `verdict` is one sentence; `command` makes the page again from the same folders."""
+    """A whole report. `verdict` is one sentence; `command` makes the page again from the same folders; `stamp` stands above all
+    else, and on every printed page."""
 
     title: str
     verdict: str
     facts: list[Fact]
     sections: list[Section]
     command: str
+    stamp: str = ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import heapq
 import json
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lockedroom.records import Completion, Example, Record, Score
@@ -21,53 +22,56 @@ LONGEST_TEXT, LONGEST_PROMPT, LONGEST_FIELD = 4000, 1000, 200
 Decoder = Callable[[Sequence[int]], list[str]]
 
 
-def browse(run: Path, manifest: Manifest, most: int = MOST_RECORDS) -> Records:
+def browse(run: Path, manifest: Manifest, most: int = MOST_RECORDS, characters: int = MOST_CHARACTERS) -> Records:
     """Return the records of a run for a page: all, or up to `most`, as many of each code as the rarest codes leave.
+
+    Where their texts are longer than `characters` altogether, fewer are taken, of every code alike.
 
     Which of a code are taken depends on a hash of (id, draw) alone, so it is no selection by anything that was measured.
     """
     summary = read_summary(run)
-    counts = {code.code.partition(" (")[0]: 0 for code in summary.codes} | {one.code: 0 for one in summary.failures}
-    for code in summary.codes:
-        counts[code.code.partition(" (")[0]] += code.count
-    for failure in summary.failures:
-        counts[failure.code] += failure.count
-    quota = _quotas(counts, most)
-    kept = _sample(run, summary.draws, quota, counts)
+    counts = Counter(code_of(record) for _, record in read_pairs(run, summary.draws))
+    kept = _sample(read_pairs(run, summary.draws), _quotas(counts, most), counts)
     decoder = decoder_of(manifest)
-    shown: list[Shown] = []
-    characters = 0
-    for example, record in kept:
-        one = _shown(example, record, decoder)
-        characters += len(one.prompt) + len(one.completion) + len(one.message) + 12 * len(one.tokens)
-        if characters > MOST_CHARACTERS:
-            break
-        shown.append(one)
+    shown = [_shown(example, record, decoder) for example, record in kept]
+    while (size := sum(map(_characters, shown))) > characters and len(shown) > len(counts):
+        fewer = max(len(counts), min(len(kept) - 1, int(len(kept) * characters / size)))
+        have = Counter(code_of(record) for _, record in kept)
+        kept = _sample(kept, _quotas(have, fewer), have)
+        shown = [_shown(example, record, decoder) for example, record in kept]
     total = summary.attempts
-    how = f"all {total:,} records"
+    how = f"all {total:,} records" if total > 1 else "its only record"
     if len(shown) < total:
         how = (
             f"{len(shown):,} of {total:,} records: each code up to a quota, which ones by a hash of their id and draw; "
             "the rest is in records.jsonl (lockedroom inspect)"
         )
-    return Records(run=run.name, total=total, shown=shown, how=how)
+    return Records(run=visible(run.name, 80), total=total, shown=shown, how=how, token_texts=decoder is not None)
 
 
-def _quotas(counts: dict[str, int], most: int) -> dict[str, int]:
-    """Share `most` places among the codes: rare codes whole, the others equally."""
+def _characters(one: Shown) -> int:
+    return len(one.prompt) + len(one.completion) + len(one.message) + 12 * len(one.tokens)
+
+
+def _quotas(counts: Mapping[str, int], most: int) -> dict[str, int]:
+    """Share `most` places among the codes: rare codes whole, the others equally; codes beyond that number get none."""
     quota: dict[str, int] = {}
     left, waiting = most, sorted(counts, key=lambda code: (counts[code], code))
     for i, code in enumerate(waiting):
-        quota[code] = min(counts[code], max(1, left // (len(waiting) - i)))
+        quota[code] = min(counts[code], max(1, left // (len(waiting) - i)), left)
         left -= quota[code]
     return quota
 
 
-def _sample(run: Path, draws: int, quota: dict[str, int], counts: dict[str, int]) -> list[tuple[Example, Record]]:
+def _sample(
+    pairs: Iterable[tuple[Example, Record]], quota: Mapping[str, int], counts: Mapping[str, int]
+) -> list[tuple[Example, Record]]:
     """Return the quota of each code in the order of the run."""
     heaps: dict[str, list[tuple[int, int, Example, Record]]] = {code: [] for code in quota}
-    for position, (example, record) in enumerate(read_pairs(run, draws)):
+    for position, (example, record) in enumerate(pairs):
         code = code_of(record)
+        if quota[code] == 0:
+            continue
         if quota[code] == counts[code]:
             heaps[code].append((0, position, example, record))
             continue

@@ -10,6 +10,8 @@ import msgspec
 
 from lockedroom.jsonl import read_batches
 from lockedroom.report.blocks import Chart, Fact, Rows, Section, Series, Table, Tone
+from lockedroom.report.numerals import counted, signed
+from lockedroom.report.reward_against_kl import reward_against_kl
 from lockedroom.results.learning import EVALUATIONS, STEPS, Evaluation, StepMetrics
 from lockedroom.results.learning_summary import LEARNING_JSON, Change, LearningSummary
 from lockedroom.visible import visible
@@ -25,8 +27,8 @@ def learning_facts(summary: LearningSummary) -> list[Fact]:
     """pass@1 and greedy before and after, format errors, and how far the policy moved."""
     change, greedy = summary.exact_pass_at_1 or summary.pass_at_1, summary.greedy
     return [
-        Fact(f"pass@1{', exact' if summary.exact_pass_at_1 else ''}", f"{change.before:.3f} → {change.after:.3f}", _span(change), _tone(change)),
-        Fact("greedy", f"{greedy.before:.3f} → {greedy.after:.3f}", _span(greedy), _tone(greedy)),
+        Fact(f"pass@1{', exact' if summary.exact_pass_at_1 else ''}", f"{change.before:.3f} → {change.after:.3f}", _changed(change, summary), _tone(change)),
+        Fact("greedy", f"{greedy.before:.3f} → {greedy.after:.3f}", _changed(greedy, summary), _tone(greedy)),
         Fact("format errors", f"{summary.format_errors_before:.1%} → {summary.format_errors_after:.1%}"),
         Fact("KL to the base policy", f"{summary.last.kl_exact:.2f} nats", "a completion, exact in every state visited"),
     ]  # fmt: skip
@@ -37,7 +39,8 @@ def learning_sections(run: Path) -> list[Section]:
     summary = read_learning(run)
     steps = [step for batch in read_batches(run / STEPS, StepMetrics) for step in batch.rows]
     evaluations = [one for batch in read_batches(run / EVALUATIONS, Evaluation) for one in batch.rows]
-    sections = [_changes(summary), _course(steps, evaluations), _curve(summary), _cost(summary)]
+    sections = [_changes(summary), _course(steps, evaluations), _curve(summary)]
+    sections += [reward_against_kl(run, summary, evaluations), _cost(summary)]
     return [*sections, _controls(summary)] if summary.controls else sections
 
 
@@ -95,7 +98,7 @@ def _course(steps: Sequence[StepMetrics], evaluations: Sequence[Evaluation]) -> 
 
 def _evaluated(evaluations: Sequence[Evaluation]) -> Table:
     rows: Rows = [
-        [str(one.step), _number(one.pass_rate), _number(one.exact_pass_at_1), f"{one.kl_exact:.3f}",
+        [str(one.step), _rate(one.pass_rate), _rate(one.exact_pass_at_1), f"{one.kl_exact:.3f}",
          f"{one.entropy_exact:.4f}", _number(one.length), f"{one.truncated:,}"]
         for one in evaluations
     ]  # fmt: skip
@@ -113,7 +116,7 @@ def _curve(summary: LearningSummary) -> Section:
     if summary.crossing is not None:
         crossed = f"The curves cross: from k = {summary.crossing} on, the base policy solves more."
     rows: Rows = [[str(point.k), *_cells(point.change)[:3]] for point in summary.curve]
-    how = "exact, from probabilities" if summary.plan.exact else f"from {summary.plan.draws} draws"
+    how = "Exact, from probabilities" if summary.plan.exact else f"From {counted(summary.plan.draws, 'draw')}"
     return Section(
         title="pass@k before and after",
         text=[f"{how}. {crossed}"],
@@ -158,17 +161,27 @@ def _controls(summary: LearningSummary) -> Section:
 
 def _cells(change: Change) -> list[str]:
     verdict = "" if change.verdict is None else change.verdict.name
-    return [f"{change.before:.4f}", f"{change.after:.4f}", f"{change.difference:+.4f} {_span(change)}", verdict]
+    return [f"{change.before:.4f}", f"{change.after:.4f}", f"{signed(change.difference)} {_span(change)}", verdict]
+
+
+def _changed(change: Change, summary: LearningSummary) -> str:
+    return f"change {signed(change.difference)}, {summary.plan.confidence:.0%} interval {_span(change).strip('()')}"
 
 
 def _span(change: Change) -> str:
-    return "no spread" if change.low is None or change.high is None else f"({change.low:+.4f} to {change.high:+.4f})"
+    return (
+        "no spread" if change.low is None or change.high is None else f"({signed(change.low)} to {signed(change.high)})"
+    )
 
 
 def _tone(change: Change) -> Tone:
     if change.low is not None and change.low > 0:
         return "good"
     return "bad" if change.high is not None and change.high < 0 else "plain"
+
+
+def _rate(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.4f}"
 
 
 def _number(value: float | None) -> str:

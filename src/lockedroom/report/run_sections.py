@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,39 +9,45 @@ import msgspec
 
 from lockedroom.records import Outcome
 from lockedroom.report.blocks import Cell, Chart, Fact, Rows, Section, Series, Table
-from lockedroom.report.browse import browse
+from lockedroom.report.browse import MOST_CHARACTERS, MOST_RECORDS, browse
+from lockedroom.report.numerals import counted, span
+from lockedroom.results.adaptive import ADAPTIVE_JSON, Adaptive
 from lockedroom.results.exact import EXACT_JSON, Exact
 from lockedroom.results.inspection import read_summary
-from lockedroom.results.room_difference import room_fields
 from lockedroom.results.selection import Selection
 from lockedroom.results.selection_rendering import shows_rewards
-from lockedroom.results.summary import Estimate, Summary
+from lockedroom.results.summary import CodeCount, Estimate, Summary
 from lockedroom.safeguards.manifest import Manifest
 from lockedroom.stats.one_run import RunEstimate
 from lockedroom.stats.pass_at_k import Curve, pass_curve
 from lockedroom.visible import visible
 
 SELECTION_JSON = "selection.json"
+MOST_BARS = 64
 CURVE_DRAWS = 128  # beyond, a curve for the page is drawn at powers of two only
 LONGEST = 300
+METHODS = {"t": "t over examples", "wilson": "Wilson", "clopper-pearson": "Clopper-Pearson"}
 
 
 def headline(manifest: Manifest, summary: Summary) -> list[Fact]:
     """The pass rate with its interval, what it was measured on, and what could not be judged."""
     rate = summary.pass_rate
     facts = [
-        Fact(f"pass rate of {visible(manifest.policy.name, 60)}", *_estimate(rate, summary.confidence)),
+        Fact(
+            f"pass rate of {visible(manifest.policy.name, 60)}{selected_by(manifest)}",
+            *_estimate(rate, summary.confidence),
+        )
+    ]
+    if summary.mean_reward != rate:
+        facts.append(Fact("mean reward", *_estimate(summary.mean_reward, summary.confidence)))
+    facts += [
         Fact(
             "measured on",
-            f"{summary.attempts:,} attempts",
-            f"{summary.examples:,} examples × {summary.draws} of {visible(manifest.room.dataset.split, 60)}",
+            counted(summary.attempts, "attempt"),
+            f"{counted(summary.examples, 'example')} of {visible(manifest.room.dataset.split, 60)} × "
+            f"{counted(summary.draws, 'draw')}",
         ),
-        Fact(
-            "could not be judged",
-            f"{summary.failed:,}",
-            "failures have no reward and are in no average" if summary.failed else "every attempt was judged",
-            "bad" if summary.failed else "plain",
-        ),
+        _unjudged(summary),
     ]
     if summary.finish_reason_known:
         share = summary.truncated / summary.finish_reason_known
@@ -51,12 +55,34 @@ def headline(manifest: Manifest, summary: Summary) -> list[Fact]:
     return facts
 
 
+def selected_by(manifest: Manifest) -> str:
+    """What is said beside the policy's name where the rate is not its own, but that of what a selector chose."""
+    selector = str(manifest.selection.get("selector", "none"))
+    return "" if selector == "none" else f", chosen by {visible(selector, 60)}"
+
+
+def _unjudged(summary: Summary) -> Fact:
+    """How many failed, and what the mean reward is without them, with them as 0, and at most and least."""
+    three = summary.with_failures
+    if three is None:
+        return Fact("could not be judged", "0", "every attempt was judged")
+    mean = "undefined" if three.mean_scored is None else f"{three.mean_scored:.4f}"
+    note = (
+        f"these have no reward. Mean reward {mean} without them, {three.mean_failures_as_zero:.4f} with each as 0, "
+        f"{three.lowest:.4f} to {three.highest:.4f} whatever they would have earned"
+    )
+    return Fact("could not be judged", f"{summary.failed:,}", note, "bad")
+
+
 def _estimate(rate: Estimate | None, confidence: float) -> tuple[str, str]:
     if rate is None:
         return "none", "nothing could be judged"
     if rate.low is None:
         return f"{rate.value:.4f}", "interval undefined"
-    return f"{rate.value:.4f}", f"{confidence:.0%} interval {rate.low:.4f} to {rate.high:.4f} ({rate.method})"
+    return (
+        f"{rate.value:.4f}",
+        f"{confidence:.0%} interval {rate.low:.4f} to {rate.high:.4f} ({METHODS.get(rate.method, rate.method)})",
+    )
 
 
 def evaluate_sections(run: Path, manifest: Manifest) -> list[Section]:
@@ -64,14 +90,14 @@ def evaluate_sections(run: Path, manifest: Manifest) -> list[Section]:
     summary = read_summary(run)
     sections = [failure_modes(summary)]
     if summary.draws > 1:
-        sections.append(pass_at_k_section(_curve_of(summary), exact=_exact(run)))
+        sections.append(pass_at_k_section(_curve_of(summary), draws=summary.draws, exact=_exact(run)))
     return [*sections, records_section(run, manifest)]
 
 
 def failure_modes(summary: Summary) -> Section:
     """Every code with its share and interval; failures beside them, never among them."""
     rows: Rows = [
-        [Cell(visible(one.code, 60), visible(one.code.partition(" (")[0], 200)), one.outcome.value, f"{one.count:,}",
+        [Cell(visible(one.code, 60), visible(_alone(one, summary), 200)), one.outcome.value, f"{one.count:,}",
          f"{one.share:.2%}", f"{one.low:.2%} to {one.high:.2%}"]
         for one in summary.codes
     ]  # fmt: skip
@@ -81,7 +107,7 @@ def failure_modes(summary: Summary) -> Section:
     ]
     codes = summary.codes[:20]
     chart = Chart(
-        title="Share of each code among judged attempts",
+        title="Share of each code among judged attempts: green correct, red wrong, amber malformed",
         kind="bars",
         percent=True,
         series=[
@@ -91,6 +117,7 @@ def failure_modes(summary: Summary) -> Section:
                 y=[one.share for one in codes],
                 low=[one.low for one in codes],
                 high=[one.high for one in codes],
+                inks=[one.outcome.value for one in codes],
             )
         ],
     )
@@ -116,6 +143,13 @@ def failure_modes(summary: Summary) -> Section:
     )  # fmt: skip
 
 
+def _alone(one: CodeCount, summary: Summary) -> str:
+    """The code as records hold it: without the outcome that the summary adds where a code came with several."""
+    stem = one.code.removesuffix(f" ({one.outcome.value})")
+    others = [other for other in summary.codes if other is not one and other.code == f"{stem} ({other.outcome.value})"]
+    return stem if others else one.code
+
+
 def _curve_of(summary: Summary) -> Curve | None:
     draws, passes = [], []
     for rate in summary.pass_rates:
@@ -134,7 +168,7 @@ def _exact(run: Path) -> Exact | None:
     return msgspec.json.decode(path.read_bytes(), type=Exact) if path.is_file() else None
 
 
-def pass_at_k_section(curve: Curve | None, exact: Exact | None = None) -> Section:
+def pass_at_k_section(curve: Curve | None, *, draws: int, exact: Exact | None = None) -> Section:
     """pass@k with its pointwise band; the exact curve beside it where the policy's probabilities are known."""
     if curve is None:
         return Section(title="pass@k", text=["None: nothing could be judged."])
@@ -145,14 +179,20 @@ def pass_at_k_section(curve: Curve | None, exact: Exact | None = None) -> Sectio
         series.append(
             Series(name="exact", x=[float(k) for k, _ in points], y=[value for _, value in points], style="points")
         )
+    text = ["The chance that at least one of k draws is right: what selection could reach with a perfect judge."]
+    if curve.draws_min < draws:
+        text.append(
+            f"Some draws could not be judged: the curve ends at k = {curve.draws_min}, the fewest that any of its "
+            f"{counted(curve.examples, 'example')} has."
+        )
     rows: Rows = [
-        [str(point.k), f"{point.estimate:.4f}", _span(point.pointwise), _span(point.simultaneous)]
+        [str(point.k), f"{point.estimate:.4f}", span(point.pointwise), span(point.simultaneous)]
         for point in curve.points
         if point.k & (point.k - 1) == 0 or point is curve.points[-1]
     ]
     return Section(
         title="pass@k",
-        text=["The chance that at least one of k draws is right: what selection could reach with a perfect judge."],
+        text=text,
         charts=[
             Chart(
                 title="pass@k",
@@ -179,13 +219,41 @@ def band_series(name: str, curve: Curve) -> Series:
     )
 
 
-def _span(interval: object) -> str:
-    low, high = getattr(interval, "low", None), getattr(interval, "high", None)
-    return "undefined" if low is None or high is None else f"{low:.4f} to {high:.4f}"
+def records_section(
+    run: Path,
+    manifest: Manifest,
+    title: str = "Completions",
+    *,
+    most: int = MOST_RECORDS,
+    characters: int = MOST_CHARACTERS,
+) -> Section:
+    return Section(title=title, records=browse(run, manifest, most, characters))
 
 
-def records_section(run: Path, manifest: Manifest, title: str = "Completions") -> Section:
-    return Section(title=title, records=browse(run, manifest))
+def adaptive_sections(run: Path, manifest: Manifest) -> list[Section]:
+    """What stopping at the first pass cost and saved, and the draws it kept."""
+    found = msgspec.json.decode((run / ADAPTIVE_JSON).read_bytes(), type=Adaptive)
+    chart = Chart(
+        title="Examples solved at each draw",
+        kind="bars",
+        series=[
+            Series(
+                name="examples",
+                labels=[f"draw {i + 1}" for i in range(found.budget)],
+                y=[float(count) for count in found.stopped_at],
+            )
+        ],
+    )
+    facts = [
+        Fact("solved", f"{found.solved:,} of {found.examples:,}", f"{found.unsolved:,} spent the whole budget of {counted(found.budget, 'draw')}"),
+        Fact("draws made", f"{found.draws:,}", f"{found.draws_each:.2f} an example; {found.saved:,} were never made, so never paid for"),
+    ]  # fmt: skip
+    if found.tokens is not None:
+        each = "" if found.tokens_per_solved is None else f"{found.tokens_per_solved:.1f} for each solved example"
+        facts.append(Fact("tokens", f"{found.tokens:,}", each))
+    drawing = Section(title="Drawing until one passes", text=["The policy does not change: this is selection, not learning."], facts=facts,
+                      charts=[chart] if found.budget <= MOST_BARS else [])  # fmt: skip
+    return [drawing, failure_modes(read_summary(run)), records_section(run, manifest, "The completions it kept")]
 
 
 def selection_sections(run: Path, manifest: Manifest) -> list[Section]:
@@ -193,7 +261,7 @@ def selection_sections(run: Path, manifest: Manifest) -> list[Section]:
     selection = msgspec.json.decode((run / SELECTION_JSON).read_bytes(), type=Selection)
     parts = [_bought(selection)]
     if selection.pass_at_k is not None:
-        parts.append(pass_at_k_section(selection.pass_at_k))
+        parts.append(pass_at_k_section(selection.pass_at_k, draws=selection.draws))
     return [*parts, failure_modes(read_summary(run)), records_section(run, manifest, "The completions it chose")]
 
 
@@ -208,7 +276,7 @@ def _bought(selection: Selection) -> Section:
             run_series("what its own scorer said", [one.n for one in at], [one.told for one in at], style="dashed")
         )
     rows: Rows = [
-        [str(one.n), _value(one.accuracy), _span(one.accuracy.interval if one.accuracy else None), _value(one.ceiling),
+        [str(one.n), _value(one.accuracy), span(one.accuracy.interval if one.accuracy else None), _value(one.ceiling),
          _value(one.majority), "unknown" if one.tokens is None else f"{one.tokens:.1f}", f"≤ {one.kl_bound:.3f}"]
         for one in at
     ]  # fmt: skip
@@ -217,7 +285,7 @@ def _bought(selection: Selection) -> Section:
         text=[
             "The policy does not change: this is selection, not learning.",
             *(visible(note, LONGEST) for note in selection.notes),
-            f"Rescued {selection.rescued.count:,} examples that the first draw missed, lost {selection.lost.count:,}.",
+            f"Rescued {counted(selection.rescued.count, 'example')} that the first draw missed, lost {selection.lost.count:,}.",
         ],
         charts=[
             Chart(title="What n draws buy", kind="lines", series=lines, x_label="n (draws)", y_label="share right",
@@ -232,57 +300,16 @@ def _bought(selection: Selection) -> Section:
 
 def run_series(name: str, x: Sequence[int], y: Sequence[RunEstimate | None], style: str = "line") -> Series:
     """Estimates with their intervals as one line."""
-    spans = [one.interval if one is not None else None for one in y]
+    intervals = [one.interval if one is not None else None for one in y]
     series = Series(
         name=name,
         x=[float(value) for value in x],
         y=[None if one is None else one.mean for one in y],
-        low=[None if span is None else span.low for span in spans],
-        high=[None if span is None else span.high for span in spans],
+        low=[None if one is None else one.low for one in intervals],
+        high=[None if one is None else one.high for one in intervals],
     )
     return msgspec.structs.replace(series, style=style)
 
 
 def _value(estimate: RunEstimate | None) -> str:
     return "undefined" if estimate is None else f"{estimate.mean:.4f}"
-
-
-def provenance(run: Path, manifest: Manifest) -> Section:
-    """What pins the run down, and the command that makes it again."""
-    facts: dict[str, object] = {
-        "run": manifest.run_id,
-        "kind": manifest.kind,
-        "folder": run.name,
-        "policy": manifest.policy.name,
-        **{f"policy.{key}": value for key, value in manifest.policy.identity.items()},
-        **room_fields(manifest.room),
-        **{f"selection.{key}": value for key, value in manifest.selection.items()},
-        "seed": manifest.seed,
-        "threads": manifest.threads,
-        **{f"version of {key}": value for key, value in manifest.versions.items()},
-        **{f"hardware.{key}": value for key, value in msgspec.to_builtins(manifest.hardware).items()},
-        **({} if manifest.git is None else {f"git.{k}": v for k, v in msgspec.to_builtins(manifest.git).items()}),
-        "started": manifest.timing.started,
-        "seconds": manifest.timing.seconds,
-        **{f"sha256 of {name}": entry.sha256 for name, entry in manifest.files.items()},
-    }
-    rows: Rows = [
-        [visible(name, 80), visible(value if isinstance(value, str) else json.dumps(value), LONGEST)]
-        for name, value in facts.items()
-    ]
-    return Section(
-        title=f"Provenance of {visible(run.name, 80)}",
-        text=["Made by:"],
-        quotes=[
-            visible(shlex.join(_command(manifest)), 1000),
-            f"lockedroom verify {visible(shlex.quote(str(run)), 500)}",
-        ],
-        tables=[Table(header=["what", "value"], rows=rows, filterable=True)],
-        folded=True,
-    )
-
-
-def _command(manifest: Manifest) -> list[str]:
-    if not manifest.command:
-        return ["(called", "from", "Python)"]
-    return [Path(manifest.command[0]).name, *manifest.command[1:]]

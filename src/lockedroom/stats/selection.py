@@ -53,6 +53,25 @@ def best_of_n_kl_binary(p: float, n: int) -> float:
     return q * math.log(q / p) + (1 - q) * (n - 1) * log_miss
 
 
+def tilted_pass_rate(p: float, beta: float) -> float:
+    """Pass rate of the policy that maximises E[R] − β·KL for a binary reward, π* ∝ π_ref·exp(R/β): `p/(p + (1−p)e^(−1/β))`.
+
+    Raises BadInput for p outside [0, 1] or β <= 0.
+    """
+    _require_rates(p=p)
+    if not beta > 0:
+        raise BadInput(f"beta = {beta}: the optimum has a closed form only for beta above 0")
+    return p / (p + (1 - p) * math.exp(-1 / beta)) if p > 0 else 0.0
+
+
+def tilted_kl(p: float, beta: float) -> float:
+    """KL(π* ‖ π_ref) in nats of that policy: `−(1−q)/β − ln(p + (1−p)e^(−1/β))`, q its pass rate. Raises BadInput."""
+    q = tilted_pass_rate(p, beta)
+    if p in (0.0, 1.0):
+        return 0.0
+    return max(0.0, -(1 - q) / beta - math.log1p((1 - p) * math.expm1(-1 / beta)))
+
+
 def verified_accuracy(p: float, true_positive_rate: float, false_positive_rate: float, n: int) -> float:
     """Accuracy of choosing, among n draws, one that an imperfect verifier accepts (any draw if it accepts none).
 
