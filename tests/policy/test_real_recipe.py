@@ -172,8 +172,12 @@ def test_a_port_that_answers_already_is_refused(recipe: Any, tmp_path: Path, mon
             pass
 
 
-def test_a_server_that_ends_while_starting_is_one_message(recipe: Any, tmp_path: Path) -> None:
+def test_a_server_that_ends_while_starting_is_one_message(
+    recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server_module = sys.modules["real_server"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        monkeypatch.setattr(server_module, "PORT", free.getsockname()[1])
     with (
         pytest.raises(BadInput, match=r"the server ended with \d+ while starting"),
         server_module.serving(recipe.Lab(tmp_path), Path(sys.executable), tmp_path),
