@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from lockedroom.cli.json_output import print_json
+
 if TYPE_CHECKING:
     from lockedroom.loops.court import Case
 
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"--beta {beta}: expected a number ≥ 0")
     samples = SAMPLES if args.samples is None else args.samples
     result = hold_court(_asked(args), beta=beta, samples=samples, seed=args.seed)
-    print(_as_json(result) if args.json else render_court(result))
+    print_json(result) if args.json else print(render_court(result))
     return int(result.found)
 
 
@@ -98,7 +100,7 @@ def _on_policy(args: argparse.Namespace) -> int:
             [(" ".join(given), parse_estimator(given)) for given in args.estimator or ()],
             examples=examples, group=group, batches=batches, seed=args.seed, progress=progress,
         )  # fmt: skip
-    print(_as_json(result) if args.json else render_exact_gradient(result))
+    print_json(result) if args.json else print(render_exact_gradient(result))
     return int(result.found)
 
 
@@ -108,14 +110,6 @@ def _refuse(args: argparse.Namespace, names: Sequence[str], why: str) -> None:
     for name in names:
         if getattr(args, name) is not None:
             raise BadInput(f"--{'with' if name == 'keywords' else name.replace('_', '-')} {why}")
-
-
-def _as_json(result: object) -> str:
-    import msgspec
-
-    from lockedroom.visible import ascii_json
-
-    return ascii_json(msgspec.json.format(msgspec.json.encode(result), indent=2))
 
 
 def _asked(args: argparse.Namespace) -> list[tuple[str, Case]]:

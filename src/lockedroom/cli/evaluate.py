@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockedroom.cli.backend_flags import add_backend_flags, backend_config
+from lockedroom.cli.json_output import print_json
 from lockedroom.cli.on import add_on_flag, opened_engine
 from lockedroom.cli.sampling_flags import SAMPLING_FLAGS, add_sampling_flags
 
@@ -93,12 +94,7 @@ def print_evaluated(done: Evaluated, *, as_json: bool) -> None:
     from lockedroom.results.rendering import render_summary
 
     if as_json:
-        import msgspec
-
-        from lockedroom.visible import ascii_json
-
-        shown = {"run": str(done.path), "summary": done.summary, "exact": done.exact}
-        print(ascii_json(msgspec.json.format(msgspec.json.encode(shown), indent=2)))
+        print_json({"run": str(done.path), "summary": done.summary, "exact": done.exact})
         return
     timing = done.manifest.timing
     print(render_summary(done.summary, done.manifest))

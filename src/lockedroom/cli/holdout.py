@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lockedroom.cli.json_output import print_json
+
 if TYPE_CHECKING:
     from lockedroom.loops.look import Look
     from lockedroom.safeguards.coarse import Answer, LookIntervals, Rule
@@ -130,7 +132,7 @@ def run_seal(args: argparse.Namespace) -> int:
         args.dataset, args.out, args.key, options, who=args.who or _who(), reason=_reason(args.reason)
     )
     if args.json:
-        _print_json(header)
+        print_json(header)
         return 0
     print("\n".join(_terms(args.out, header)))
     if args.rest is not None:
@@ -178,7 +180,7 @@ def run_open(args: argparse.Namespace) -> int:
     )
     done = look(args.folder, args.key, options, who=args.who or _who(), reason=_reason(args.reason))
     if args.json:
-        _print_json(
+        print_json(
             {
                 "look": done.number,
                 "looks_left": done.left,
@@ -207,7 +209,7 @@ def run_status(args: argparse.Namespace) -> int:
         else "only the chain: name --key to check signatures and the end"
     )
     if args.json:
-        _print_json({"header": header, "looks_left": left, "checked": checked, "entries": entries})
+        print_json({"header": header, "looks_left": left, "checked": checked, "entries": entries})
         return 0
     print("\n".join(_terms(args.folder, header)))
     print(f"looks       {len(taken)} taken, {left} left; checked: {checked}")
@@ -304,11 +306,3 @@ def _who() -> str:
     import platform
 
     return f"{getpass.getuser()}@{platform.node()}"
-
-
-def _print_json(value: object) -> None:
-    import msgspec
-
-    from lockedroom.visible import ascii_json
-
-    print(ascii_json(msgspec.json.format(msgspec.json.encode(value), indent=2)))

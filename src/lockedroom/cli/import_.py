@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from lockedroom.cli.json_output import print_json
+
 FORMATS = ("inspect", "lm-eval", "verifiers", "human-eval", "trl", "verl")
 
 
@@ -34,11 +36,7 @@ def run(args: argparse.Namespace) -> int:
 
     done = import_log(args.log, args.format, args.out, dataset=args.dataset, answer_field=args.answer_field)
     if args.json:
-        import msgspec
-
-        from lockedroom.visible import ascii_json
-
-        print(ascii_json(msgspec.json.format(msgspec.json.encode(done), indent=2)))
+        print_json(done)
         return 0
     theirs = "no score of its own" if done.theirs is None else f"mean of the log's own scores {done.theirs:.4f}"
     print(f"{args.out}: {done.examples:,} examples, {done.attempts:,} attempts, {theirs}")

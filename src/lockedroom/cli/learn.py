@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lockedroom.cli.backend_flags import add_backend_flags, backend_config
+from lockedroom.cli.json_output import print_json
 
 if TYPE_CHECKING:
     from lockedroom.loops.learn import Learned, Progress
@@ -189,15 +190,7 @@ def _step_text(step: StepMetrics) -> str:
 
 def _print_learned(done: Learned, *, as_json: bool) -> None:
     if as_json:
-        import msgspec
-
-        from lockedroom.visible import ascii_json
-
-        print(
-            ascii_json(
-                msgspec.json.format(msgspec.json.encode({"run": str(done.path), "summary": done.summary}), indent=2)
-            )
-        )
+        print_json({"run": str(done.path), "summary": done.summary})
         return
     from lockedroom.results.learning_rendering import render_learning
 

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lockedroom.cli.json_output import print_json
+
 if TYPE_CHECKING:
     from lockedroom.results.planning import Pilot, Plan
 
@@ -51,11 +53,7 @@ def run(args: argparse.Namespace) -> int:
     )
     plan = make_plan(_pilot(args), question)
     if args.json:
-        import msgspec
-
-        from lockedroom.visible import ascii_json
-
-        print(ascii_json(msgspec.json.format(msgspec.json.encode(plan), indent=2)))
+        print_json(plan)
     else:
         print("\n".join(_described(plan)))
     return 0

@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lockedroom.cli.json_output import print_json
+
 if TYPE_CHECKING:
     from lockedroom.results.listing import Listed
 
@@ -41,10 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     runs = list_runs(Path(args.folder), kind=args.kind, match=args.match, sort=args.sort, reverse=args.reverse)
     if args.json:
-        from lockedroom.results.run_folder import indented_json
-        from lockedroom.visible import ascii_json
-
-        print(ascii_json(indented_json({"runs": runs})), end="")
+        print_json({"runs": runs})
         return 0
     if not runs:
         print(f"{args.folder}: no runs here" + (" that match" if args.kind or args.match else ""))

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lockedroom.cli.json_output import print_json
+
 if TYPE_CHECKING:
     from lockedroom.stats.coverage import CoverageCell
     from lockedroom.stats.oracles import Replay
@@ -50,12 +52,8 @@ def report(replays: Sequence[Replay], cells: Sequence[CoverageCell], *, as_json:
     missed = [replay for replay in replays if not replay.passed]
     short = [cell for cell in cells if not covers(cell)]
     if as_json:
-        import msgspec
-
-        from lockedroom.visible import ascii_json
-
         shown = {"passed": not missed and not short, "oracles": replays, "coverage": cells}
-        print(ascii_json(msgspec.json.format(msgspec.json.encode(shown), indent=2)))
+        print_json(shown)
     else:
         print("\n".join([*_oracles(replays), "", *_coverage(cells), "", *_verdict(replays, cells, missed, short)]))
     return 1 if missed or short else 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lockedroom.cli.backend_flags import add_backend_flags, backend_config, backend_of
+from lockedroom.cli.json_output import print_json
 
 if TYPE_CHECKING:
     from lockedroom.loops.reading import FormatTax, TextReading
@@ -54,9 +55,7 @@ def run(args: argparse.Namespace) -> int:
     from lockedroom.loops.opening_policy import open_token_policy
     from lockedroom.loops.reading import read_spellings, read_texts
     from lockedroom.records import Example, Sampling
-    from lockedroom.results.run_folder import indented_json
     from lockedroom.scorer.builtin import find_builtin
-    from lockedroom.visible import ascii_json
 
     if args.records_of is not None:
         return _run_records(args)
@@ -78,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         readings, tax = read_spellings(policy, scorer, example, texts, sampling)
     if args.json:
         found = {"policy": policy.spec, "prompt": args.prompt, "readings": readings, "format_tax": tax}
-        print(ascii_json(indented_json(found)), end="")
+        print_json(found)
         return 0
     _print(policy, readings, tax, args.prompt)
     return 0
@@ -97,9 +96,7 @@ def _run_records(args: argparse.Namespace) -> int:
         raise BadInput(f"--show {args.show}: must be at least 1")
     require_torch("the token X-ray")
     from lockedroom.loops.xray import SHOWN, Wanted, xray_run
-    from lockedroom.results.run_folder import indented_json
     from lockedroom.results.xray import render_xrays
-    from lockedroom.visible import ascii_json
 
     wanted = Wanted(tuple(args.id or ()), args.draw, args.code, args.step, args.show or SHOWN)
     xrays = xray_run(
@@ -110,7 +107,7 @@ def _run_records(args: argparse.Namespace) -> int:
         threads=args.threads,
         backend=backend_config(args).get("backend"),
     )
-    print(ascii_json(indented_json(xrays)) if args.json else render_xrays(xrays), end="" if args.json else "\n")
+    print_json(xrays) if args.json else print(render_xrays(xrays))
     return 0
 
 

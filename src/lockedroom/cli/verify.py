@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from lockedroom.cli.json_output import print_json
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
@@ -20,10 +22,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Verify each run; the first that does not hold raises Tampered."""
-    import msgspec
-
     from lockedroom.results.kinds import verify_folder
-    from lockedroom.visible import ascii_json
 
     results = []
     for name in args.runs:
@@ -44,5 +43,5 @@ def run(args: argparse.Namespace) -> int:
             for line in done.not_checked:
                 print(f"  not checked: {line}")
     if args.json:
-        print(ascii_json(msgspec.json.format(msgspec.json.encode(results), indent=2)))
+        print_json(results)
     return 0
