@@ -129,6 +129,23 @@ def test_plots_are_the_same_bytes_for_the_same_numbers(tmp_path: Path, pool: Pat
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
 
 
+def test_plots_say_what_they_show_in_plain_numbers_and_names(tmp_path: Path, pool: Path) -> None:
+    from lockedroom.report.plots import write_plots
+
+    folder = tmp_path / ("long-" * 20)
+    folder.mkdir()
+    (folder / "biased.py").write_text("def score(e, c):\n    return {'reward': len(c) - 12.0, 'details': {}}\n")
+    config = SelectConfig(run=str(pool), selector=f"proxy:{folder}/biased.py:score", resamples=50)
+    paths = write_plots(select(config, tmp_path / "proxy").selection, tmp_path / "plots")
+    texts = {path.name: path.read_text() for path in paths if path.suffix == ".svg"}
+    for words in ("proxy:biased.py:score, 100 examples × 4 draws", "reward by biased.py:score", "n (draws)", ">4<"):
+        assert words in texts["proxy-against-strict.svg"]
+    assert ">−2.0<" in texts["proxy-against-strict.svg"]  # rewards below 0 are inside the axes
+    assert "pass@k (share of examples)" in texts["pass-at-k.svg"]
+    assert "tokens an example" in texts["accuracy-against-cost.svg"]
+    assert str(tmp_path) not in "".join(texts.values())
+
+
 def test_plots_without_matplotlib_are_refused_before_anything_is_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING
 from lockedroom.errors import BadInput, MissingExtra
 from lockedroom.results.run_folder import writing
 from lockedroom.results.selection import Selection
+from lockedroom.results.selectors import PROXY
 from lockedroom.stats.intervals import Interval
 from lockedroom.stats.one_run import RunEstimate
+from lockedroom.visible import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMATS = ("svg", "png")
+MOST_TICKS = 8
 BLUE, GREY, RED = "#1f5a94", "#777777", "#b3331f"
 
 
@@ -55,18 +58,18 @@ def write_plots(selection: Selection, folder: Path) -> list[Path]:
     drawings: dict[str, Callable[[Axes, Selection], None]] = {"accuracy-against-cost": _draw_cost}
     if selection.pass_at_k is not None:
         drawings["pass-at-k"] = _draw_curve
-    if selection.plan.selector.startswith("proxy:"):
+    if selection.plan.selector.startswith(PROXY):
         drawings["proxy-against-strict"] = _draw_proxy
     paths = []
     with writing(folder), rc_context({"svg.hashsalt": "lockedroom", "svg.fonttype": "none", "font.size": 9}):
         folder.mkdir(parents=True, exist_ok=True)
         for name, draw in drawings.items():
-            figure = Figure(figsize=(5.6, 3.6), layout="constrained")
+            figure = Figure(figsize=(5.6, 4.0), layout="constrained")
             axes = figure.add_subplot()
             draw(axes, selection)
-            axes.set_ylim(0, 1)
+            axes.set_title(_title(selection), loc="left", fontsize=9)
             axes.grid(alpha=0.25)
-            axes.legend(frameon=False)
+            figure.legend(loc="outside lower left", frameon=False, ncols=2)
             for suffix in FORMATS:
                 path = folder / f"{name}.{suffix}"
                 metadata = {"Date": None} if suffix == "svg" else {"Software": None}
@@ -75,54 +78,93 @@ def write_plots(selection: Selection, folder: Path) -> list[Path]:
     return paths
 
 
+def _title(selection: Selection) -> str:
+    draws = "1 draw" if selection.draws == 1 else f"{selection.draws:,} draws"
+    return f"{_short(selection.plan.selector)}, {selection.examples:,} examples × {draws}"
+
+
+def _short(selector: str) -> str:
+    """A selector's name without the folders of a person's file, at most 40 characters of it."""
+    kind, colon, name = selector.rpartition(":" if selector.count(":") < 2 else PROXY)
+    short = f"{kind}{colon}{Path(name).name}"
+    return visible(short if len(short) <= 40 else f"{short[:39]}…", 60)
+
+
 def _draw_curve(axes: Axes, selection: Selection) -> None:
     curve = selection.pass_at_k
     assert curve is not None  # asked for only then
-    ks = [point.k for point in curve.points]
+    ks = [float(point.k) for point in curve.points]
     means = [point.estimate for point in curve.points]
     confidence = f"{selection.plan.confidence:.0%}"
+    tops = list(means)
     for bands, alpha, name in (
         ([point.simultaneous for point in curve.points], 0.15, f"{confidence} band, all k at once"),
         ([point.pointwise for point in curve.points], 0.3, f"{confidence} band, each k"),
     ):
         low, high = _ends(means, bands)
+        tops += high
         axes.fill_between(ks, low, high, color=BLUE, alpha=alpha, linewidth=0, label=name)
-    axes.plot(ks, means, color=BLUE, marker=".", label="pass@k")
+    axes.plot(ks, means, color=BLUE, marker=".", label="pass@k", clip_on=False)
     if selection.exact is not None:
         points = selection.exact.points
-        axes.plot([p.k for p in points], [p.exact for p in points], "x", color=RED, label="exact pass@k")
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("k draws")
-    axes.set_ylabel("pass@k")
+        tops += [p.exact for p in points]
+        axes.plot([p.k for p in points], [p.exact for p in points], "x", color=RED, label="exact pass@k", clip_on=False)
+    _counted(axes, ks, "k (draws)")
+    _share(axes, tops, "pass@k (share of examples)")
 
 
 def _draw_cost(axes: Axes, selection: Selection) -> None:
     known = all(one.tokens is not None for one in selection.at_n)
     costs = [float(one.tokens or 0.0) if known else float(one.n) for one in selection.at_n]
-    _draw_estimates(axes, costs, [one.accuracy for one in selection.at_n], selection.plan.selector, BLUE)
-    _draw_estimates(axes, costs, [one.ceiling for one in selection.at_n], "ceiling (a perfect selector)", GREY)
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("tokens an example" if known else "draws an example")
-    axes.set_ylabel("accuracy")
+    ceiling, accuracy = [one.ceiling for one in selection.at_n], [one.accuracy for one in selection.at_n]
+    tops = _draw_estimates(axes, costs, accuracy, _short(selection.plan.selector), BLUE)
+    tops += _draw_estimates(axes, costs, ceiling, "ceiling (a perfect selector)", GREY, style="--")
+    _counted(axes, costs, "tokens an example" if known else "draws an example")
+    _share(axes, tops, "accuracy (share of examples)")
 
 
 def _draw_proxy(axes: Axes, selection: Selection) -> None:
     ns = [float(one.n) for one in selection.at_n]
-    name = selection.plan.selector.removeprefix("proxy:")
-    _draw_estimates(axes, ns, [one.told for one in selection.at_n], f"reward by {name}, which chose", RED)
-    _draw_estimates(axes, ns, [one.accuracy for one in selection.at_n], "accuracy by the measuring scorer", BLUE)
-    if all(one.predicted is not None for one in selection.at_n):
-        axes.plot(ns, [one.predicted or 0.0 for one in selection.at_n], "--", color=GREY, label="verifier model")
-    axes.set_xscale("log", base=2)
-    axes.set_xlabel("n draws")
+    name = _short(selection.plan.selector).removeprefix(PROXY)
+    tops = _draw_estimates(axes, ns, [one.told for one in selection.at_n], f"reward by {name}", RED, style="-.")
+    tops += _draw_estimates(axes, ns, [one.accuracy for one in selection.at_n], "accuracy, measured", BLUE)
+    predicted = [(n, one.predicted) for n, one in zip(ns, selection.at_n, strict=True) if one.predicted is not None]
+    if predicted:
+        axes.plot(*zip(*predicted, strict=True), ":", color=GREY, label="accuracy, verifier model")
+        tops += [value for _, value in predicted]
+    _counted(axes, ns, "n (draws)")
+    _share(axes, tops, "mean over examples")
 
 
-def _draw_estimates(axes: Axes, xs: list[float], estimates: list[RunEstimate | None], name: str, color: str) -> None:
+def _draw_estimates(
+    axes: Axes, xs: list[float], estimates: list[RunEstimate | None], name: str, color: str, *, style: str = "-"
+) -> list[float]:
+    """Draw estimates with their intervals; return how far they reach."""
     found = [(x, one) for x, one in zip(xs, estimates, strict=True) if one is not None]
     means = [one.mean for _, one in found]
     low, high = _ends(means, [one.interval for _, one in found])
     axes.fill_between([x for x, _ in found], low, high, color=color, alpha=0.15, linewidth=0)
-    axes.plot([x for x, _ in found], means, color=color, marker=".", label=name)
+    axes.plot([x for x, _ in found], means, style, color=color, marker=".", label=name, clip_on=False)
+    return [*low, *high]
+
+
+def _counted(axes: Axes, xs: list[float], name: str) -> None:
+    """A doubling scale with plain numbers on it."""
+    from matplotlib.ticker import FuncFormatter, NullLocator
+
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    if len(xs) <= MOST_TICKS:
+        axes.set_xticks(xs, [f"{x:.3g}" for x in xs])
+    axes.set_xlabel(name)
+
+
+def _share(axes: Axes, reach: list[float], name: str) -> None:
+    """From 0 to what is reached and a little more; to 1 where that is near. Rewards may lie outside."""
+    top, bottom = max(reach, default=1.0), min(0.0, *reach, 0.0)
+    axes.set_ylim(bottom * 1.1, 1.0 if 0.6 < top <= 1.0 else max(top * 1.15, 0.02))
+    axes.set_ylabel(name)
 
 
 def _ends(means: list[float], intervals: list[Interval | None]) -> tuple[list[float], list[float]]:

@@ -10,6 +10,7 @@ from lockedroom.stats.one_run import RunEstimate
 from lockedroom.visible import visible
 
 CURVE_ROWS = 12
+DECIMALS, MOST_DECIMALS = 4, 9
 
 
 def render_selection(selection: Selection) -> str:
@@ -104,8 +105,8 @@ def _curves(selection: Selection) -> list[str]:
         known = exact.get(point.k)
         verdict = "" if known is None else f"{known.exact:.4f} {'agrees' if known.agrees else 'DOES NOT AGREE'}"
         rows.append((
-            str(point.k), f"{point.estimate:.4f}", _band(point.pointwise), _band(point.simultaneous), verdict,
-            f"{other.estimate:.4f}", _band(other.pointwise),
+            str(point.k), *_point(point.estimate, point.pointwise, point.simultaneous), verdict,
+            *_point(other.estimate, other.pointwise),
         ))  # fmt: skip
     exact_head = "exact" if exact else ""
     return text_table(
@@ -120,7 +121,11 @@ def _spread(ks: list[int]) -> set[int]:
 
 def _remarks(selection: Selection) -> list[str]:
     last = selection.at_n[-1]
-    p = "exact probabilities" if selection.known_p else "c/N of each example (plug-in)"
+    p = (
+        "exact probabilities"
+        if selection.known_p
+        else "c/N of each example (plug-in: biased, low where it passes right ones more often than wrong ones)"
+    )
     proxy = selection.plan.selector.startswith(PROXY)
     law = "at exact probabilities" if selection.known_p and not proxy else "estimated without bias from all draws"
     lines = [
@@ -211,8 +216,15 @@ def _interval(estimate: RunEstimate | None) -> str:
     return f"[{estimate.interval.low:.4f}, {estimate.interval.high:.4f}]"
 
 
-def _band(interval: Interval | None) -> str:
-    return "no spread" if interval is None else f"[{interval.low:.4f}, {interval.high:.4f}]"
+def _point(estimate: float, *bands: Interval | None) -> list[str]:
+    """An estimate and its bands, with as many decimals as it takes to see that a band has a width."""
+    decimals = DECIMALS
+    while decimals < MOST_DECIMALS and any(
+        band is not None and f"{band.low:.{decimals}f}" == f"{band.high:.{decimals}f}" for band in bands
+    ):
+        decimals += 1
+    shown = ["no spread" if band is None else f"[{band.low:.{decimals}f}, {band.high:.{decimals}f}]" for band in bands]
+    return [f"{estimate:.{decimals}f}", *shown]
 
 
 def _number(value: float | None, digits: int, otherwise: str = "unknown") -> str:

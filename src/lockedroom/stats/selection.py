@@ -46,7 +46,7 @@ def best_of_n_kl_binary(p: float, n: int) -> float:
     """
     _require_rates(p=p)
     _require_n(n)
-    if p in (0.0, 1.0):
+    if p in (0.0, 1.0) or n == 1:
         return 0.0
     log_miss = math.log1p(-p)
     q = -math.expm1(n * log_miss)
