@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import functools
+import itertools
 import multiprocessing
 import resource
 import statistics
@@ -30,15 +31,19 @@ from lockedroom.jsonl import read_batches
 from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
 from lockedroom.policy.backend import Backend
+from lockedroom.policy.openai_http import open_server
 from lockedroom.records import Failure, Record, Sampling
 from lockedroom.results.verify import verify
 from lockedroom.testkit.openai_server import MODEL, Answering, OpenAIServer, completing, faulty
-from lockedroom.testkit.small_run import write_additions
+from lockedroom.testkit.small_run import additions, write_additions
 
 IN_FLIGHT = 32
 ROUNDS = 3
 FAULTY_REQUESTS = 10_000
 SAMPLING = Sampling(max_tokens=16)
+SOCKETS, HTTPX = "sockets alone", "bare httpx loop"
+# The policy once it is open, and a whole run: opening (one request), records, summary, manifest.
+POLICY, RUN = "policy.complete", "lockedroom evaluate"
 
 
 def write(prompt: str, _seed: int, _choice: int) -> str:
@@ -128,7 +133,7 @@ def measured(url: str, dataset: Path, out: Path) -> None:
 
 def throughput(latency_s: float, requests: int) -> None:
     limit = IN_FLIGHT / latency_s
-    rates: dict[str, list[float]] = {"sockets alone": [], "bare httpx loop": [], "lockedroom evaluate": []}
+    rates: dict[str, list[float]] = {name: [] for name in (SOCKETS, HTTPX, POLICY, RUN)}
     costs: dict[str, list[float]] = {name: [] for name in rates}
     with tempfile.TemporaryDirectory() as folder, serving(functools.partial(steady, latency_s)) as (url, _):
         dataset = write_additions(Path(folder), requests)
@@ -136,11 +141,14 @@ def throughput(latency_s: float, requests: int) -> None:
         for turn in range(ROUNDS):
             out = Path(folder) / f"run{turn}"
             for name, found in rates.items():
+                policy = open_server(f"{url}#{MODEL}", Backend(concurrency=IN_FLIGHT))
                 began, cpu = time.monotonic(), time.process_time()
-                if name == "sockets alone":
+                if name == SOCKETS:
                     sockets(url, requests)
-                elif name == "bare httpx loop":
+                elif name == HTTPX:
                     bare(url, requests)
+                elif name == POLICY:
+                    assert len(list(policy.complete(additions(requests), range(1), SAMPLING))) == requests
                 else:
                     measured(url, dataset, out)
                 found.append(requests / (time.monotonic() - began))
@@ -151,11 +159,10 @@ def throughput(latency_s: float, requests: int) -> None:
     for name, found in rates.items():
         rate, cost = statistics.median(found), statistics.median(costs[name])
         print(f"{name:20} {rate:6.1f} a second, {rate / limit:.1%} of the limit, {cost:.2f} CPU-ms each")
-    ours = rates.pop("lockedroom evaluate")
-    for name, theirs in rates.items():
-        ratios = [mine / its for mine, its in zip(ours, theirs, strict=True)]
+    for ours, theirs in itertools.product((POLICY, RUN), (SOCKETS, HTTPX)):
+        ratios = [mine / its for mine, its in zip(rates[ours], rates[theirs], strict=True)]
         rounds = ", ".join(f"{ratio:.3f}" for ratio in ratios)
-        print(f"lockedroom / {name}: {statistics.median(ratios):.3f} (rounds: {rounds})")
+        print(f"{ours} / {theirs}: {statistics.median(ratios):.3f} (rounds: {rounds})")
 
 
 def faults() -> None:

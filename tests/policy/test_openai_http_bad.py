@@ -39,6 +39,9 @@ def opening(answer: Answering, **backend: Any) -> str:
         ("http://localhost:99999/v1#m", "not an address"),
         ("http://localhost:port/v1#m", "not an address"),
         ("http://[::1/v1#m", "not an address"),
+        ("http://a..b/v1#m", "not an address"),
+        (f"http://{'a' * 64}/v1#m", "not an address"),
+        ("http://localhost:0/v1#m", "no port"),
         ("http://local host/v1#m", "no host"),
         (f"http://me:{KEY}@localhost/v1#m", "would be written down"),
         (f"http://localhost/v1?api-key={KEY}#m", "would be written down"),
@@ -74,6 +77,20 @@ def test_a_server_that_is_not_there_is_named() -> None:
         name = server.name
     with pytest.raises(BadInput, match="is the server running"):
         open_server(name, Backend())
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_server_that_says_nothing_is_given_up_at_once(scheme: str) -> None:
+    with OpenAIServer(lambda _: Reply({}, delay_s=30)) as server, pytest.raises(BadInput) as error:
+        open_server(server.name.replace("http", scheme, 1), Backend(request_timeout=0.3))
+    assert "within 0.3 s" in str(error.value)
+
+
+def test_several_addresses_may_be_written_in_any_letters_and_with_spaces() -> None:
+    with OpenAIServer(completing(echo)) as one, OpenAIServer(completing(echo)) as other:
+        policy = open_server(f"HTTP://127.0.0.1:{one.port}/v1/#test-model, {other.name}", Backend())
+        urls = [one.url, other.url]
+    assert policy.spec.identity["url"] == urls
 
 
 def _always(reply: Reply, *paths: str) -> Answering:
@@ -168,6 +185,26 @@ def test_a_key_refused_in_the_middle_keeps_what_is_finished_and_can_be_resumed(f
         asked = [request.prompt for request in server.completions()[len(before) :]]
     assert len(asked) + 13 - 4 == 20  # of the 13 good answers 4 said what the server is
     assert not set(asked) & set(before[:9])
+
+
+def test_a_run_that_has_run_out_of_credit_ends_instead_of_failing_every_example(folder: Path) -> None:
+    writing = completing(echo)
+    broke = Reply({"error": {"message": "insufficient credit"}}, status=402)
+    with OpenAIServer(lambda request: broke if request.number >= 13 else writing(request)) as server:
+        code, said = _run(folder, server, "--config", "quick.toml")
+    assert code == 2
+    assert "insufficient credit" in said
+    records = (folder / "run" / "records.jsonl").read_bytes()
+    assert b"policy_error" not in records
+
+
+def test_access_that_is_refused_for_good_ends_a_run_in_its_middle(folder: Path) -> None:
+    writing = completing(echo)
+    refused = Reply({"error": {"message": "not from here"}}, status=403)
+    with OpenAIServer(lambda request: refused if request.number >= 13 else writing(request)) as server:
+        code, said = _run(folder, server, "--config", "quick.toml")
+    assert code == 2
+    assert "not from here" in said
 
 
 def test_the_key_is_sent_and_never_written(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
 import subprocess
 import sys
@@ -113,14 +112,25 @@ def test_an_answer_that_cannot_be_read_is_a_failure_in_words(raw: bytes, says: s
     assert "; " not in result.message  # what to do is said to those who write files
 
 
+async def stop(server: asyncio.Server) -> None:
+    """End a server of this event loop, and its connections."""
+    server.close()
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.sleep(0.01)
+
+
 def test_a_body_that_drips_runs_out_of_time() -> None:
     async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        for i in range(len(sized(BODY))):
-            if writer.is_closing():
-                return
-            writer.write(sized(BODY)[i : i + 1])
-            await asyncio.sleep(0.05)
+        try:
+            for i in range(len(sized(BODY))):
+                writer.write(sized(BODY)[i : i + 1])
+                await asyncio.sleep(0.05)
+        finally:
+            writer.close()
 
     async def ask() -> None:
         server = await asyncio.start_server(drip, "127.0.0.1", 0)
@@ -130,8 +140,7 @@ def test_a_body_that_drips_runs_out_of_time() -> None:
             await connections.exchange("GET", f"http://127.0.0.1:{port}/v1/models")
         finally:
             connections.close()
-            server.close()
-            await asyncio.sleep(0.2)
+            await stop(server)
 
     with pytest.raises(Transient, match=r"no answer within 0\.3 s"):
         asyncio.run(ask())
@@ -147,14 +156,17 @@ def asked_in_turn(answers: Sequence[bytes], later: bytes = b"") -> tuple[list[by
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heads.append([])
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        try:
             while True:
                 heads[-1].append(await reader.readuntil(b"\r\n\r\n"))
                 writer.write(next(waiting))
                 await writer.drain()
                 await asyncio.sleep(0.02)
                 writer.write(later)
-        writer.close()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the other side has closed it
+        finally:
+            writer.close()
 
     async def ask() -> list[bytes]:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -165,8 +177,7 @@ def asked_in_turn(answers: Sequence[bytes], later: bytes = b"") -> tuple[list[by
             found.append((await connections.exchange("GET", url)).content)
             await asyncio.sleep(0.1)
         connections.close()
-        server.close()
-        await asyncio.sleep(0.05)
+        await stop(server)
         return found
 
     return asyncio.run(ask()), heads
@@ -214,23 +225,20 @@ def proxy(answers: bytes = b"HTTP/1.1 200 Connected\r\n\r\n") -> Iterator[tuple[
         less = b"" if method == b"CONNECT" else b"http://" + authority
         if less:
             back.write(head.replace(less, b""))
-        await asyncio.gather(pump(reader, back, less), pump(there, writer), return_exceptions=True)
+        try:
+            await asyncio.gather(pump(reader, back, less), pump(there, writer), return_exceptions=True)
+        finally:
+            back.close()
+            writer.close()
 
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     server = asyncio.run_coroutine_threadsafe(asyncio.start_server(serve, "127.0.0.1", 0), loop).result()
 
-    async def stop() -> None:
-        server.close()
-        waiting = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-
     try:
         yield server.sockets[0].getsockname()[1], heads
     finally:
-        asyncio.run_coroutine_threadsafe(stop(), loop).result()
+        asyncio.run_coroutine_threadsafe(stop(server), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -63,7 +63,7 @@ def open_policy(names: NamesPolicy) -> tuple[Policy, Declared, int]:
         text = policy.removeprefix(SCRIPTED)
         scripted = ScriptedPolicy(lambda prompt, _draw: _fill(text, prompt), name=policy)
         return scripted, _declared_live(names.sampling), draws
-    if policy.startswith(SERVERS):
+    if policy.lower().startswith(SERVERS):
         from lockedroom.policy.openai_http import open_server
 
         server = open_server(policy, names.backend)

@@ -43,7 +43,7 @@ class Key(msgspec.Struct, frozen=True):
 
 def parse_addresses(name: str) -> tuple[Address, ...]:
     """Read one address, or several of the same model's with commas between them. Raises BadInput."""
-    addresses = tuple(parse_address(one) for one in re.split(r",(?=https?://)", name))
+    addresses = tuple(parse_address(one) for one in re.split(r",\s*(?=https?://)", name, flags=re.IGNORECASE))
     if len(set(addresses)) < len(addresses):
         raise BadInput(f"--policy {visible(name, 120)!r}: names a server twice; name each once")
     return addresses
@@ -55,6 +55,7 @@ def parse_address(name: str) -> Address:
     try:
         parts = urlsplit(url)
         port = parts.port
+        (parts.hostname or "").encode("idna")  # as it is looked up
     except ValueError as error:
         raise BadInput(f"--policy: not an address ({visible(str(error), 80)}); {HOW}") from None
     if parts.username is not None or parts.password is not None or parts.query:
@@ -62,8 +63,8 @@ def parse_address(name: str) -> Address:
             "--policy: the address holds a user name, a password or a query, which would be written down with the run; "
             "give the key in an environment variable (--api-key-env)"
         )
-    if not parts.hostname or not url.isprintable() or " " in url:
-        raise BadInput(f"--policy {visible(name, 120)!r}: no host in this address; {HOW}")
+    if not parts.hostname or port == 0 or not url.isprintable() or " " in url:
+        raise BadInput(f"--policy {visible(name, 120)!r}: no host, or no port, in this address; {HOW}")
     if not model:
         raise BadInput(f"--policy {visible(name, 120)!r}: which model? {HOW}, e.g. {visible(url, 100)}#my-model")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import email.utils
 import math
+import random
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -158,7 +159,10 @@ class Asker:
         return visible(self.key.hidden(text), SHOWN)
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
-        backoff = tenacity.wait_random_exponential(multiplier=self._backoff_s, max=LONGEST_BACKOFF_S)(state)
+        longest = tenacity.wait_exponential(multiplier=self._backoff_s, max=LONGEST_BACKOFF_S)(state)
+        # Random, so that requests that failed together do not come back together; never short, so that a server has
+        # the time to come back.
+        backoff = longest * random.uniform(0.5, 1)
         error = state.outcome.exception() if state.outcome is not None else None
         asked = error.retry_after if isinstance(error, Transient) else None
         return backoff if asked is None else asked + min(backoff, max(asked, self._backoff_s) / 4)

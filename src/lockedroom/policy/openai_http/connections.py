@@ -19,12 +19,12 @@ import h11
 import msgspec
 
 from lockedroom._version import __version__
-from lockedroom.errors import BadInput
 from lockedroom.policy.openai_http.proxies import Proxy, named_proxy
 from lockedroom.visible import visible
 
 LONGEST_ANSWER = 64 * 1024 * 1024  # bytes, unpacked
-NOT_CONNECTED = "not connected"
+LONGEST_CONNECT_S = 15.0
+NOT_CONNECTED, TIMEOUT = "not connected", "timeout"
 # Bytes of a reply's head, or of one line of a body that comes in chunks; what is longer is no reply.
 LONGEST_HEAD = 256 * 1024
 _AUTO_HEADER = 32 + zlib.MAX_WBITS  # zlib finds out itself whether it is gzip or deflate
@@ -94,7 +94,7 @@ class Connections:
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout_s):
-                connection = _usable(place.idle) or await self._connect(place)
+                connection = _usable(place.idle) or await self._connected(place)
                 try:
                     status, given, content = await connection.exchange(request, body)
                 finally:
@@ -103,7 +103,7 @@ class Connections:
                     else:
                         connection.close()
         except TimeoutError:
-            raise Transient("timeout", f"no answer within {self._timeout_s:g} s") from None
+            raise Transient(TIMEOUT, f"no answer within {self._timeout_s:g} s") from None
         except ConnectionError as error:
             raise Transient("dropped", f"the connection was dropped: {error}") from None
         except h11.RemoteProtocolError as error:
@@ -112,7 +112,7 @@ class Connections:
 
     def _place(self, url: str) -> _Place:
         parts = urlsplit(url)
-        host, encrypted = _ascii(parts.hostname or ""), parts.scheme == "https"
+        host, encrypted = (parts.hostname or "").encode("idna").decode(), parts.scheme == "https"
         port = parts.port or (443 if encrypted else 80)
         named = f"[{host}]" if ":" in host else host
         authority = (named if parts.port is None else f"{named}:{parts.port}").encode()
@@ -126,6 +126,14 @@ class Connections:
         place = _Place(host, port, encrypted, proxy, target, headers, idle)
         self._places[url] = place
         return place
+
+    async def _connected(self, place: _Place) -> _Connection:
+        seconds = min(self._timeout_s, LONGEST_CONNECT_S)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._connect(place)
+        except TimeoutError:
+            raise Transient(NOT_CONNECTED, f"cannot connect within {seconds:g} s") from None
 
     async def _connect(self, place: _Place) -> _Connection:
         loop, proxy = asyncio.get_running_loop(), place.proxy
@@ -290,10 +298,3 @@ class _Unpacking:
     def end(self) -> None:
         if self._zlib is not None and self._begun and not self._zlib.eof:
             raise Transient("junk", "an answer that cannot be unpacked: it is cut off")
-
-
-def _ascii(host: str) -> str:
-    try:
-        return host if host.isascii() else host.encode("idna").decode()
-    except UnicodeError:
-        raise BadInput(f"--policy: {visible(host, 80)!r} is not the name of a host") from None

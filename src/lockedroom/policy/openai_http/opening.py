@@ -17,7 +17,7 @@ import msgspec
 from lockedroom.errors import BadInput
 from lockedroom.policy.backend import Backend
 from lockedroom.policy.openai_http.asking import NO_SUCH, Asker, Refused, read_or_junk
-from lockedroom.policy.openai_http.connections import NOT_CONNECTED, Reply, Transient
+from lockedroom.policy.openai_http.connections import NOT_CONNECTED, TIMEOUT, Reply, Transient
 from lockedroom.policy.openai_http.wire import (
     NEUTRAL,
     SEED_SCHEME,
@@ -115,16 +115,24 @@ async def _find_model(asker: Asker) -> dict[str, Any] | str:
     return entry
 
 
+async def _first(asker: Asker, method: str, url: str, body: bytes | None = None) -> Reply:
+    """Return a reply; a server that cannot be reached, or says nothing for so long, is not asked again."""
+    try:
+        return await asker.once(method, url, body)
+    except Transient as error:
+        if error.kind == NOT_CONNECTED:
+            raise BadInput(asker.fatal(f"{error}; is the server running, and is the address right?")) from None
+        if error.kind == TIMEOUT:
+            longer = "if it is still loading the model, try again later, or raise --request-timeout"
+            raise BadInput(asker.fatal(f"{error}; {longer}")) from None
+        raise
+
+
 async def _get(asker: Asker, url: str) -> Reply | None:
-    """Return the reply of a page, or None where there is none. A server that cannot be reached is not waited for."""
+    """Return the reply of a page, or None where there is none."""
 
     async def attempt() -> Reply | None:
-        try:
-            reply = await asker.once("GET", url)
-        except Transient as error:
-            if error.kind == NOT_CONNECTED:
-                raise BadInput(asker.fatal(f"{error}; is the server running, and is the address right?")) from None
-            raise
+        reply = await _first(asker, "GET", url)
         if reply.status in NO_SUCH:
             return None
         asker.judge(reply, asker.address.base)
@@ -168,7 +176,8 @@ async def _find_dialect(asker: Asker, template: str) -> tuple[Dialect, Answer, R
         choices = dialect.choices and len(answer.choices) >= 2
         return msgspec.structs.replace(dialect, choices=choices, logprobs=dialect.logprobs and given), answer, reply
     said = "; ".join(f"{'chat' if chat else 'plain'}: {error}" for chat, error in refusals.items())
-    raise BadInput(asker.fatal(f"the first request was refused ({said}); does the address end in /v1?"))
+    hint = "; does the address end in /v1?" if any(one.status in NO_SUCH for one in refusals.values()) else ""
+    raise BadInput(asker.fatal(f"the first request was refused ({said}){hint}"))
 
 
 def _no_access(asker: Asker, error: Refused) -> BadInput:
@@ -191,7 +200,7 @@ async def _probe(asker: Asker, dialect: Dialect) -> tuple[Answer, Reply]:
     faults = Counter[int]()
 
     async def attempt() -> tuple[Answer, Reply]:
-        reply = await asker.once("POST", f"{asker.address.base}{dialect.path}", body)
+        reply = await _first(asker, "POST", f"{asker.address.base}{dialect.path}", body)
         faults[reply.status] += 1
         if reply.status in NO_SUCH or faults[500] > PROBE_RETRIES_500:
             raise Refused(reply.status, f"status {reply.status}: {asker.said(reply)}")

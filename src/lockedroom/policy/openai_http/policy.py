@@ -291,7 +291,8 @@ class _Work:
         about_the_prompt = isinstance(error, Refused) and error.status in ABOUT_THE_PROMPT
         if not about_the_prompt or not (self._known or self._successes):
             self._failures_in_a_row += 1
-        if self._failures_in_a_row >= self._patience:
+        patience = self._patience if self._known or self._successes else FEWEST_FAILURES
+        if self._failures_in_a_row >= patience:
             raise self._gone()
         return Failure(FailureCode.POLICY_ERROR, self._last_failure)
 
