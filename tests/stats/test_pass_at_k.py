@@ -117,9 +117,22 @@ def test_pointwise_band_matches_resampling_rows() -> None:
     passes = rng.binomial(8, 0.4, size=60)
     values = np.array([pass_at_k(8, int(c), 3) for c in passes])
     means = rng.choice(values, size=(20_000, 60)).mean(axis=1)
-    half = np.quantile(np.abs(means - values.mean()), 0.95)
+    mean, se = values.mean(), values.std(ddof=1) / math.sqrt(60)
+    z = np.quantile(np.abs(means - mean), 0.95) / se
     _, low, high, _ = band_of(pass_curve([8] * 60, passes.tolist(), resamples=20_000), 3)
-    assert (high - low) / 2 == pytest.approx(half, rel=0.03)
+    for end in (low, high):  # the ends of a score interval: |θ̂ − θ| = z·√(κ·θ(1−θ)) with κ = SE²/θ̂(1−θ̂)
+        assert abs(mean - end) == pytest.approx(z * se * math.sqrt(end * (1 - end) / (mean * (1 - mean))), rel=0.03)
+
+
+def test_bands_near_an_end_cover_with_few_examples() -> None:
+    rng = np.random.Generator(np.random.PCG64(9))
+    truth = 1 - 1 / 9  # pass@8 of p uniform on [0, 1]
+    hits = 0
+    for trial in range(400):
+        curve = pass_curve([8] * 30, rng.binomial(8, rng.random(30)).tolist(), ks=[4, 8], resamples=300, seed=trial)
+        band = curve.points[1].pointwise
+        hits += band is not None and band.low <= truth <= band.high
+    assert hits / 400 >= 0.91  # estimate ± quantile·SE: .87
 
 
 def test_simultaneous_band_covers_the_whole_curve_about_as_often_as_it_says() -> None:

@@ -78,6 +78,16 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     return Interval(low, high, confidence, "wilson")
 
 
+def wilson_band(share: float, standard_error: float, quantile: float) -> tuple[float, float]:
+    """The Wilson interval of a share at its effective sample, share·(1 − share)/SE², with a quantile of one's own for z.
+
+    Franco et al. (2019, J. Surv. Stat. Methodol. 7:334). It lies in [0, 1] and covers where `share ± quantile·SE` does not:
+    near the ends, with few examples. `share` lies strictly between 0 and 1, and the standard error is above 0.
+    """
+    n = share * (1 - share) / standard_error**2
+    return _wilson_ends(share * n, n, quantile)
+
+
 def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interval:
     """The exact interval of `successes` out of `n` (Clopper & Pearson 1934): for gates, as it never covers too seldom.
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from lockedroom.errors import BadInput
-from lockedroom.stats.intervals import Interval, cut_interval, require_probability
+from lockedroom.stats.intervals import Interval, require_probability, wilson_band
 
 if TYPE_CHECKING:
     import numpy as np
@@ -102,9 +102,9 @@ def pass_curve(
 ) -> Curve:
     """The curve at `ks`, ascending (default: 1 .. the least number of draws); one (draws, passes) pair an example.
 
-    SE = sd over examples / √m. Bands: `estimate ± quantile · SE`, the quantile of |θ*−θ|/SE over `resamples` bootstrap
-    samples of the examples (at each k for `pointwise`; of the greatest over all k, "max-t", for `simultaneous`), cut to
-    [0, 1]. `resamples=0` leaves the bands out. Memory: 8·K·(P + B) bytes and 64 MB. Raises BadInput for a k above the
+    SE = sd over examples / √m. Bands: `wilson_band` of the estimate and SE, with the quantile of |θ*−θ|/SE over `resamples`
+    bootstrap samples of the examples (at each k for `pointwise`; of the greatest over all k, "max-t", for `simultaneous`).
+    `resamples=0` leaves the bands out. Memory: 8·K·(P + B) bytes and 64 MB. Raises BadInput for a k above the
     least number of draws, for unequal draws under "refuse", and for no examples.
     """
     require_probability("confidence", confidence)
@@ -208,7 +208,7 @@ def _bands(
 
     mean_K, se_K = moments
     bands: list[tuple[Interval | None, Interval | None]] = [(None, None)] * len(mean_K)
-    kept = np.flatnonzero(se_K > 0)
+    kept = np.flatnonzero((se_K > 0) & (mean_K > 0) & (mean_K < 1))
     if resamples == 0 or len(kept) == 0:
         return bands
     t_BK = _bootstrap_t(table_PK[:, kept], count_P, (mean_K[kept], se_K[kept]), resamples, seed)
@@ -216,15 +216,12 @@ def _bands(
     pointwise_K = np.quantile(t_BK, confidence, axis=0, method="higher")
     simultaneous = float(np.quantile(t_BK.max(axis=1), confidence, method="higher"))
     for column, k in enumerate(kept.tolist()):
+        mean, se = float(mean_K[k]), float(se_K[k])
         bands[k] = (
-            _band(mean_K[k], float(pointwise_K[column]) * se_K[k], confidence, "bootstrap, pointwise"),
-            _band(mean_K[k], simultaneous * se_K[k], confidence, "bootstrap, simultaneous (max-t)"),
+            Interval(*wilson_band(mean, se, float(pointwise_K[column])), confidence, "bootstrap wilson, pointwise"),
+            Interval(*wilson_band(mean, se, simultaneous), confidence, "bootstrap wilson, simultaneous (max-t)"),
         )
     return bands
-
-
-def _band(mean: float, half: float, confidence: float, method: str) -> Interval:
-    return cut_interval(float(mean - half), float(mean + half), confidence, method, (0.0, 1.0))
 
 
 def _bootstrap_t(
