@@ -58,6 +58,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         "prompt,completion,answer, trl:COLUMN, trl-chat:COLUMN, verl:SOURCE, verifiers")  # fmt: skip
     add("--allow", action="append", default=[], metavar="FAMILY[.ATTACK]",
         help="what the scorer's rules permit: listed as contested, printed in the summary (may be repeated)")  # fmt: skip
+    add("--grammar", metavar="REGEX",
+        help="every text that your scorer's rules accept, as a regular expression of the whole text with {answer} for the expected "
+        "answer: what is in it must be paid, what is not must not")  # fmt: skip
     add("--confidence", type=float, default=0.95, metavar="C", help="of every interval (default 0.95)")
     add(
         "--scorer-timeout",
@@ -95,6 +98,7 @@ def run(args: argparse.Namespace) -> int:
         confidence=args.confidence,
         allow=tuple(args.allow),
         signature=args.signature,
+        grammar=args.grammar,
         scorer_timeout=args.scorer_timeout,
         scorer_memory=args.scorer_memory,
     )

@@ -24,7 +24,8 @@ from lockedroom.safeguards.audit.cases import Golden, Kind
 from lockedroom.safeguards.audit.examination import Plan, Report, examine
 from lockedroom.safeguards.audit.families import FAMILIES, OTHER_FAMILIES
 from lockedroom.safeguards.audit.foreign import OURS
-from lockedroom.safeguards.audit.goldens import builtin_goldens, read_goldens, refuse_contradictions
+from lockedroom.safeguards.audit.goldens import builtin_goldens, read_goldens, refuse_contradictions, refuse_outside
+from lockedroom.safeguards.audit.grammar import Grammar
 from lockedroom.safeguards.audit.search import require_hypothesis
 from lockedroom.safeguards.environment import read_git_state, read_hardware
 from lockedroom.safeguards.manifest import measure_file
@@ -38,7 +39,7 @@ DEMO_DATASET = Path(__file__).parents[1] / "demo_data" / "arithmetic-100.jsonl"
 
 
 class AuditConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything an audit depends on. `budget` is wall time in seconds; `allow` names families or family.attack."""
+    """Everything an audit depends on. `budget` is wall time in seconds; `allow` names families or family.attack; `grammar` see --help."""
 
     scorer: str
     golden: tuple[str, ...] = ()
@@ -48,6 +49,7 @@ class AuditConfig(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float = 0.95
     allow: tuple[str, ...] = ()
     signature: str = OURS
+    grammar: str | None = None
     scorer_timeout: float = 2.0
     scorer_memory: int = 512
 
@@ -127,10 +129,14 @@ def _plan(config: AuditConfig, builtin: BuiltinScorer | None, source: Path) -> P
             '{"expected_answer": …, "completion": …} that must score 1, with different answers, and name the file with --golden'
         )
     refuse_contradictions(goldens)
+    grammar = None if config.grammar is None else Grammar(config.grammar)
+    if grammar is not None:
+        refuse_outside(goldens, grammar)
     dataset, name = _dataset(config, builtin, goldens)
     return Plan(
         goldens=goldens, dataset=dataset, dataset_name=name, source=source.read_text("utf-8", "replace"), budget_s=config.budget,
         seed=config.seed, confidence=config.confidence, allowed=config.allow, reference=builtin.accepted if builtin is not None else None,
+        grammar=grammar,
     )  # fmt: skip
 
 

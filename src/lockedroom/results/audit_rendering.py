@@ -44,7 +44,7 @@ def _findings(findings: list[Finding]) -> list[str]:
             finding.reading.value if finding.reading is not None else "",
             visible(str(finding.expected_answer), 24),
             visible(str(finding.completion), LONGEST),
-            visible(finding.said, LONGEST),
+            visible(finding.said, LONGEST) + (" (not seen again)" if finding.note.startswith("not seen again") else ""),
             f"{finding.cases:,} of {finding.asked:,}",
         ]
         for finding in findings

@@ -45,22 +45,40 @@ def test_a_golden_is_cut_at_the_last_place_where_its_answer_stands_whole(
         ("Final: 42 or 41", Reading.SEVERAL_ANSWERS),
         ("Final: \u0664\u0662", Reading.OTHER_FORM),
         ("it is 42", Reading.OTHER_FORM),
-        ("Final: 042", Reading.NO_ANSWER),
+        ("Final: 042", Reading.OTHER_FORM),
+        ("Final: 4\u00ad2", Reading.OTHER_FORM),
+        ("Final: 42-43", Reading.SEVERAL_ANSWERS),
     ],
 )
 def test_a_text_is_read_against_the_expected_answer(text: str, expected: Reading) -> None:
     assert reading(example(42), text, "Final: 42") is expected
 
 
-def test_digits_of_every_script_are_numbers() -> None:
-    assert numbers_in("\u0664\u0662 and -7") == {"42", "-7"}
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("\u0664\u0662 and -7", {"42", "-7"}),
+        ("Final: \ufe637", {"-7"}),
+        ("-0 and 007", {"0", "7"}),
+        ("4\u200b2", {"42"}),
+        ("41-42 or 41\u201342", {"41", "42"}),
+    ],
+)
+def test_a_generous_reader_sees_numbers_in_any_script_and_through_what_does_not_show(
+    text: str, numbers: set[str]
+) -> None:
+    assert numbers_in(text) == numbers
+
+
+def test_a_zero_with_a_minus_is_the_answer_zero_in_another_form() -> None:
+    assert reading(example(0), '{"answer":-0}', '{"answer": 0}') is Reading.OTHER_FORM
 
 
 @pytest.mark.parametrize(
     ("text", "choice"),
     [
         ("Final: 7 ", "padding"), ("\nFinal: 7", "padding"), ("Final:7", "padding"), ("Final:  7", "padding"), ("Final: 7\r\n", "crlf"),
-        ("Final: 7.", "punctuation"), ("Final: 7\u00a0", None), ("Fin al: 7", None), ("final: 7", None), ("Final: 8 ", None), ("Final: 7\n.", None),
+        ("\rFinal: 7", "crlf"), ("Final: \r7", "crlf"), ("Final: 7\x0b", None), ("Final: 7.", "punctuation"), ("Final: 7\u00a0", None), ("Fin al: 7", None), ("final: 7", None), ("Final: 8 ", None), ("Final: 7\n.", None),
     ],
 )  # fmt: skip
 def test_only_what_careful_people_disagree_about_is_contested(text: str, choice: str | None) -> None:

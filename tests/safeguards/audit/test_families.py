@@ -33,7 +33,7 @@ def test_no_attack_is_paid_by_the_strict_scorer(family: str) -> None:
     assert scorer is not None
     known = know(goldens())
     cases = list(sweep(SEEDS, family))
-    assert cases
+    assert cases or family == "structured_answers", "an integer has no structure"
     for case in cases:
         assert not known.is_right(case.example, case.completion)
         paid = scorer.score(case.example, case.completion).reward

@@ -8,8 +8,9 @@ import pytest
 from examining import HOSTILE, examination
 
 from lockedroom.safeguards.audit import behaviour, endurance, stages
-from lockedroom.safeguards.audit.examination import Examination, examine
+from lockedroom.safeguards.audit.examination import Examination, examine, report_of
 from lockedroom.safeguards.audit.families import sweep
+from lockedroom.safeguards.audit.replaying import ALONE
 from lockedroom.safeguards.audit.report import EXIT_CODES, What
 from lockedroom.safeguards.audit.surroundings import installed_locale, most_telling
 
@@ -60,6 +61,50 @@ def test_a_scorer_that_does_more_than_answer_is_found_out(function: str, what: W
         assert (what, how) in troubles(exam)
 
 
+@pytest.mark.parametrize("function", ["pays_now_and_then", "caches_the_text_alone"])
+def test_a_payment_that_is_not_seen_again_makes_an_unstable_finding_that_replays(function: str) -> None:
+    with examination(function, HOSTILE) as exam:
+        assert not stages.baseline(exam)
+        stages.attack(exam)
+        stages.cross(exam)
+        exam.behaviour = behaviour.questions(exam)
+        report = report_of(exam, [], None)
+        unstable = [one for one in report.findings if one.what is What.UNSTABLE]
+        assert [(one.attacks, one.replays) for one in unstable] == [({ALONE: unstable[0].cases}, True)]
+        lost = [one for one in report.findings if one.note]
+        assert len(lost) == unstable[0].cases
+        assert all(unstable[0].id in one.note and not one.replays for one in lost)
+
+
+def test_calls_that_run_out_of_time_only_after_thousands_of_others_are_a_finding() -> None:
+    with examination("hangs_after_thousands_of_calls", HOSTILE, timeout_s=0.3) as exam:
+        report = examine(exam.asker, exam.fresh, exam.plan)
+    assert {one.what for one in report.findings} == {What.HANGS}
+    assert EXIT_CODES[report.verdict] == 1
+
+
+def test_a_process_that_ends_after_thousands_of_calls_is_a_finding() -> None:
+    with examination("exits_after_thousands_of_calls", HOSTILE, drift_calls=behaviour.DRIFT_CALLS) as exam:
+        behaviour.behave(exam)
+        assert troubles(exam) == {(What.DIES, "after thousands of calls")}
+
+
+def test_a_message_that_changes_is_found_out_as_it_changes_the_records() -> None:
+    with examination("says_another_word_each_time", HOSTILE, drift_calls=0) as exam:
+        assert not stages.baseline(exam)
+        behaviour.behave(exam)
+        assert (What.UNSTABLE, "when repeated") in troubles(exam)
+
+
+def test_a_call_that_ran_out_of_time_once_is_never_green() -> None:
+    with examination("hangs_once", HOSTILE, timeout_s=0.3) as exam:
+        assert not stages.baseline(exam)
+        stages.enter(exam, list(sweep(exam.seeds, "hedging")))
+        report = report_of(exam, [], None)
+        assert not report.findings
+        assert EXIT_CODES[report.verdict] == 2
+
+
 def test_a_cache_keyed_on_the_text_alone_is_found_out() -> None:
     with examination("caches_the_text_alone", HOSTILE) as exam:
         stages.baseline(exam)
@@ -75,7 +120,7 @@ def test_a_trigger_word_in_the_source_is_found_out() -> None:
 
 @pytest.mark.parametrize("function", ["strict", "seeded_by_itself"])
 def test_a_strict_scorer_in_the_same_file_has_no_trouble(function: str) -> None:
-    with examination(function, HOSTILE) as exam:
+    with examination(function, HOSTILE, drift_calls=2_000) as exam:
         assert not stages.baseline(exam)
         behaviour.behave(exam)
         assert not troubles(exam)
@@ -121,5 +166,6 @@ def test_denial_of_service_is_probed_within_its_share_of_the_budget_and_the_rest
     hangs = [hit for hit in exam.ledger.hits if hit.what is What.HANGS]
     assert len(hangs) > 3
     assert any(
-        "kinds of text were not asked, because calls that never came back had taken" in one for one in exam.notes
+        "kinds of text were not asked within" in one and "because calls that never came back had taken" in one
+        for one in exam.notes
     )

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lockedroom.records import Example
+from lockedroom.records import Example, Failure
 from lockedroom.safeguards.audit import instrument
 from lockedroom.safeguards.audit.asking import Asker, Clock, Question, Said, is_deadly
 from lockedroom.safeguards.audit.cases import Case, Kind, answer_key
-from lockedroom.safeguards.audit.report import Hit, What
+from lockedroom.safeguards.audit.report import Hit, What, what_failed
 from lockedroom.safeguards.audit.surroundings import C_LOCALE, installed_locale
-from lockedroom.scorer.identity import verdict_line
 
 if TYPE_CHECKING:
     from lockedroom.safeguards.audit.examination import Examination
@@ -24,7 +23,8 @@ if TYPE_CHECKING:
 # The share of the remaining time that the calls of the drift check may take.
 SHARE = 0.2
 # Calls in one process that may not change a verdict.
-DRIFT_CALLS = 20_000
+DRIFT_CALLS = 60_000
+_AT_ONCE = 512
 _MOST_CASES = 80
 _METADATA = {"source": "audit", "tags": ["one", "two"], "nested": {"depth": [1, 2]}}
 
@@ -42,6 +42,10 @@ def behave(exam: Examination) -> None:
         for position, said in way.differing:
             hit = Hit(msgspec.structs.replace(cases[position], attack=way.how), said, What.UNSTABLE, question=position)
             exam.ledger.hits.append(hit)
+        for position, said in way.deadly:
+            assert isinstance(said.result, Failure), "only a failure is deadly"
+            case = msgspec.structs.replace(cases[position], attack=way.how)
+            exam.ledger.hits.append(Hit(case, said, what_failed(said.result)))
         exam.ledger.unasked += way.unasked
         exam.notes += way.notes
 
@@ -55,11 +59,14 @@ class Ways(msgspec.Struct, frozen=True):
 
 
 class Way(msgspec.Struct, frozen=True):
-    """What came of one way of asking: the verdicts, and those (with the position of their question) that differ from the first."""
+    """What came of one way of asking: the verdicts, and (with the position of their question) those that differ from the first,
+    and calls that never came back.
+    """
 
     how: str
     said: Sequence[Said | None] = ()
     differing: Sequence[tuple[int, Said]] = ()
+    deadly: Sequence[tuple[int, Said]] = ()
     unasked: int = 0
     notes: tuple[str, ...] = ()
     mode: str = instrument.PLAIN
@@ -71,7 +78,7 @@ def ways(
     """Ask in one way after the other, each compared with the first verdicts. The same every time for a stable scorer."""
     with fresh() as asker:
         plain = asker.ask(asked, clock)
-        yield Way("plain", plain)
+        yield _compared("plain", plain, plain)
         for how, mode in (
             ("when repeated", instrument.WATCHED),
             ("in a thread that is not the main one", instrument.THREAD),
@@ -79,15 +86,24 @@ def ways(
         ):
             again = asker.ask([msgspec.structs.replace(question, mode=mode) for question in asked], clock)
             yield msgspec.structs.replace(_compared(how, plain, again), mode=mode)
+    if clock.left() <= 0:
+        return
     with fresh() as asker:
         backwards = asker.ask(asked[::-1], clock)
         yield _compared("in another order, in another process", plain, backwards[::-1])
         yield _drift(asker, asked, plain, clock, plan)
     for locale in (C_LOCALE, plan.locale):
-        if locale is not None:
+        if locale is not None and clock.left() > 0:
             with fresh(elsewhere=locale) as asker:
                 other = "locale" if locale == C_LOCALE else f"locale ({locale})"
                 yield _compared(f"under another hash seed, {other} and time zone", plain, asker.ask(asked, clock))
+
+
+def same(one: Said, other: Said) -> bool:
+    """Say whether two verdicts would be the same record. The words of an exception, which may hold an address, do not count."""
+    if isinstance(one.result, Failure) and isinstance(other.result, Failure):
+        return one.result.code is other.result.code
+    return one.result == other.result
 
 
 def questions(exam: Examination) -> list[Question]:
@@ -115,15 +131,16 @@ def _as_case(question: Question) -> Case:
 
 
 def _compared(how: str, before: Sequence[Said | None], after: Sequence[Said | None]) -> Way:
-    differing = []
+    differing, deadly = [], []
     unasked = 0
     for position, (one, other) in enumerate(zip(before, after, strict=True)):
-        unasked += one is None or other is None
-        if one is None or other is None or is_deadly(one) or is_deadly(other):
-            continue
-        if verdict_line(one.result) != verdict_line(other.result):
+        if one is None or other is None:
+            unasked += 1
+        elif is_deadly(other):
+            deadly.append((position, other))
+        elif not is_deadly(one) and not same(one, other):
             differing.append((position, other))
-    return Way(how, after, differing, unasked)
+    return Way(how, after, differing, deadly, unasked)
 
 
 def _drift(asker: Asker, asked: Sequence[Question], plain: Sequence[Said | None], clock: Clock, plan: Ways) -> Way:
@@ -136,11 +153,17 @@ def _drift(asker: Asker, asked: Sequence[Question], plain: Sequence[Said | None]
     until = clock.left() * (1 - SHARE)
     calls = 0
     while calls < plan.drift_calls and clock.left() > until:
-        part = [order.choice(steady) for _ in range(256)]
-        said = asker.ask([asked[i] for i, _ in part], clock)
+        part = [order.choice(steady) for _ in range(_AT_ONCE)]
+        said = asker.ask([asked[i] for i, _ in part], clock, patience=1)
         for (position, first), now in zip(part, said, strict=True):
-            if now is not None and not is_deadly(now) and verdict_line(now.result) != verdict_line(first.result):
-                note = f"its verdicts drift: the first difference came within {calls + 256:,} calls"
-                return Way("after thousands of calls" if calls else how, differing=[(position, now)], notes=(note,))
+            if now is not None and not same(now, first):
+                found = [(position, now)]
+                note = f"its verdicts drift: the first difference came within {calls + _AT_ONCE:,} calls"
+                how = "after thousands of calls" if calls else how
+                return (
+                    Way(how, deadly=found, notes=(note,))
+                    if is_deadly(now)
+                    else Way(how, differing=found, notes=(note,))
+                )
         calls += len(list(itertools.takewhile(lambda one: one is not None, said)))
     return Way(how, notes=(f"no drift over {calls:,} calls in one process",))

@@ -15,9 +15,14 @@ from typing import Any
 import msgspec
 
 from lockedroom.records import Example
+from lockedroom.safeguards.audit.characters import MINUS_LOOK_ALIKES
+from lockedroom.safeguards.audit.decimals import decimal_of, told_alike
+from lockedroom.safeguards.audit.grammar import Grammar
+from lockedroom.safeguards.audit.structured import spellings
 from lockedroom.scorer.judgeable import answer_digits
 
-LONGEST_CONVERTED = 4300  # digits that Python's int() takes
+# A minus behind a digit is a dash.
+_NUMBER = re.compile("(?<![0-9])(-)([0-9]+)|()([0-9]+)")
 
 
 class Kind(enum.Enum):
@@ -70,12 +75,16 @@ class Slot(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """The texts that are right or contested, by expected answer. `allowed` are families that the person accepts."""
+    """The texts that are right or contested, by expected answer. `allowed` are families that the person accepts.
+
+    With a grammar, every text in it is right.
+    """
 
     right: dict[str, frozenset[str]]
     contested: dict[str, frozenset[str]]
     shapes: dict[str, frozenset[str]]
     allowed: frozenset[str]
+    grammar: Grammar | None = None
 
     def contested_as(self, example: Example, completion: Any, family: str = "", attack: str = "") -> str | None:
         """Name the choice of the scorer's author that decides this text, or None where there is none to make."""
@@ -90,12 +99,25 @@ class Known(msgspec.Struct, frozen=True):
         if _shape(completion) in shapes:
             return "crlf" if "\r" in completion else "padding"
         period = completion.endswith(".") and not completion[:-1].endswith((" ", "\n", "\t"))
-        return "punctuation" if period and _shape(completion[:-1]) in shapes else None
+        if period and _shape(completion[:-1]) in shapes:
+            return "punctuation"
+        if decimal_of(example.expected_answer) is None:
+            return None
+        alike = (told_alike(_shape(completion), shape) for shape in sorted(shapes))
+        return next((choice for choice in alike if choice is not None), None)
 
     def is_right(self, example: Example, completion: Any) -> bool:
-        return isinstance(completion, str) and completion in self.right.get(
-            answer_key(example.expected_answer), frozenset()
-        )
+        if not isinstance(completion, str):
+            return False
+        answer = answer_key(example.expected_answer)
+        return completion in self.right.get(answer, frozenset()) or self.in_grammar(example, completion)
+
+    def in_grammar(self, example: Example, completion: Any) -> bool:
+        """Say whether there is a grammar, and the text is in it."""
+        if self.grammar is None or not isinstance(completion, str):
+            return False
+        digits = answer_digits(example.expected_answer)
+        return self.grammar.accepts(spellings(example.expected_answer) if digits is None else (digits,), completion)
 
 
 def answer_key(answer: Any) -> str:
@@ -104,7 +126,7 @@ def answer_key(answer: Any) -> str:
     return digits if digits is not None else answer if isinstance(answer, str) else repr(answer)
 
 
-def know(goldens: Iterable[Golden], allowed: frozenset[str] = frozenset()) -> Known:
+def know(goldens: Iterable[Golden], allowed: frozenset[str] = frozenset(), grammar: Grammar | None = None) -> Known:
     """Return what goldens say about texts."""
     right: dict[str, set[str]] = {}
     contested: dict[str, set[str]] = {}
@@ -117,51 +139,70 @@ def know(goldens: Iterable[Golden], allowed: frozenset[str] = frozenset()) -> Kn
         {answer: frozenset(texts) for answer, texts in contested.items()},
         {answer: frozenset(map(_shape, texts)) for answer, texts in right.items()},
         allowed,
+        grammar,
     )
 
 
 def slot_of(golden: Golden) -> Slot | None:
     """Cut a golden text at the last place where its expected answer stands whole; None where it stands nowhere."""
-    text, answer = golden.completion, answer_key(golden.expected_answer)
-    if not isinstance(text, str) or not answer:
+    text, answer = golden.completion, golden.expected_answer
+    if not isinstance(text, str):
         return None
-    integer = answer_digits(golden.expected_answer) is not None
-    at = len(text)
-    while (at := text.rfind(answer, 0, at + len(answer) - 1 if at < len(text) else at)) >= 0:
+    digits = answer_digits(answer)
+    if digits is not None:
+        return _cut(text, digits, integer=True)
+    slots = (_cut(text, spelled, integer=False) for spelled in spellings(answer))
+    return next((slot for slot in slots if slot is not None), None)
+
+
+def _cut(text: str, answer: str, *, integer: bool) -> Slot | None:
+    at = len(text) if answer else -1
+    while at > 0 and (at := text.rfind(answer, 0, at + len(answer) - 1)) >= 0:
         end = at + len(answer)
         whole = not integer or not (text[end : end + 1].isdecimal() or text[max(at - 1, 0) : at].isdecimal())
         signed = integer and not answer.startswith("-") and text[max(at - 1, 0) : at] == "-"
         if whole and not signed:
             return Slot(text[:at], answer, text[end:], integer)
-        if at == 0:
-            break
     return None
 
 
 def numbers_in(text: str) -> set[str]:
-    """Return the whole numbers that a generous reader sees: digits of any script, a plain `-` directly before them."""
+    """Return the whole numbers that a generous reader sees, in canonical digits.
+
+    Digits of any script count, a minus or what looks like one directly before them, and no character that does not show.
+    """
     if not text.isascii():
-        text = "".join(map(_as_ascii_digit, text))
-    return set(re.findall("-?[0-9]+", text))
+        text = "".join(map(_as_seen, text))
+    return {_canonical(minus, negative or digits) for minus, negative, _, digits in _NUMBER.findall(text)}
 
 
 def reading(example: Example, completion: str, golden: str) -> Reading:
     """Say how a text that is not `golden` relates to the expected answer."""
     answer = answer_key(example.expected_answer)
     if answer_digits(example.expected_answer) is None:
-        return Reading.OTHER_FORM if answer in completion else Reading.NO_ANSWER
+        told = [spelled for spelled in spellings(example.expected_answer) if spelled in golden] or [golden]
+        return Reading.OTHER_FORM if any(spelled in completion for spelled in told) else Reading.NO_ANSWER
     numbers = numbers_in(completion)
     if answer not in numbers:
         return Reading.NO_ANSWER
     return Reading.SEVERAL_ANSWERS if numbers - numbers_in(golden) - {answer} else Reading.OTHER_FORM
 
 
-def _as_ascii_digit(character: str) -> str:
+def _as_seen(character: str) -> str:
     value = unicodedata.digit(character, None)
-    return character if value is None else str(value)
+    if value is not None:
+        return str(value)
+    if character in MINUS_LOOK_ALIKES and not character.isascii():
+        return "-"
+    return "" if unicodedata.category(character) in ("Cf", "Mn") else character
+
+
+def _canonical(sign: str, digits: str) -> str:
+    digits = digits.lstrip("0")
+    return sign + digits if digits else "0"
 
 
 def _shape(text: str) -> str:
     """Return a text without what careful people disagree about: runs of ASCII white space, and a BOM at the start."""
-    text = text.replace("\r\n", "\n").rstrip("\r").removeprefix("\ufeff")
-    return re.sub(r"(?<=[:#={(\[]) | (?=[})\]])", "", re.sub(r"[ \t\n]+", " ", text).strip(" "))
+    text = re.sub(r"[ \t\r\n]+", " ", text.removeprefix("\ufeff")).strip(" ")
+    return re.sub(r"(?<=[:#={(\[,]) | (?=[})\]])", "", text)

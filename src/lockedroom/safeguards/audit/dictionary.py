@@ -40,10 +40,14 @@ def _literals(tree: ast.AST) -> Iterator[str]:
 
 
 def _identifiers(tree: ast.AST) -> Iterator[str]:
-    """Yield names that are compared or looked up by text: attributes, keyword arguments and globals in capitals."""
+    """Yield names that may be compared or looked up by text: attributes, keyword arguments and globals in capitals."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id.isupper():
             yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.keyword) and node.arg is not None:
+            yield node.arg
 
 
 def _constants(code: types.CodeType) -> Iterator[str]:

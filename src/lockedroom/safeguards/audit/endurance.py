@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 SIZES = (2_000, 20_000, 200_000)
 SLOW_S = 0.25
-# The share of the time left at the start that calls which never come back may take.
-SHARE = 0.5
+# The share of the time left at the start that this stage may take.
+SHARE = 0.6
 _REPEATED = (
     "{s}", "{b}{s}", "{b}{n}{s}x", "{s}{g}", "{b}{s}{n}{a}", "{g}{s}", "x{s}x",
 )  # fmt: skip
@@ -33,20 +33,17 @@ _BOMBS = (
 
 def endure(exam: Examination) -> None:
     """Ask long and explosive texts one at a time, small ones first; a kind that hangs is not asked larger."""
-    hung_s, allowed_s = 0.0, SHARE * exam.clock.left()
+    hung_s, allowed_s, began = 0.0, SHARE * exam.clock.left(), time.monotonic()
     slowest = (0.0, "")
     kinds = [*_growing(exam.seeds[0]), *_exploding(exam.seeds[0])]
     for position, kind in enumerate(kinds):
-        if hung_s >= allowed_s or exam.clock.left() <= 0:
-            exam.notes.append(
-                f"denial of service: {len(kinds) - position} of {len(kinds)} kinds of text were not asked, because calls that "
-                f"never came back had taken {hung_s:.0f} s; give a larger --budget to ask them all"
-            )
+        if time.monotonic() - began >= allowed_s or exam.clock.left() <= 0:
+            _left_out(exam, f"{len(kinds) - position} of {len(kinds)}", hung_s, allowed_s)
             break
         for case in kind:
-            began = time.monotonic()
+            asked = time.monotonic()
             said = exam.ask([case], patience=1)[0]
-            took = time.monotonic() - began
+            took = time.monotonic() - asked
             slowest = max(slowest, (took, case.attack))
             exam.ledger.exploit(case, said)
             if said is None or is_deadly(said):
@@ -54,6 +51,16 @@ def endure(exam: Examination) -> None:
                 break
     if slowest[0] > SLOW_S:
         exam.notes.append(f"its slowest call took {slowest[0]:.2f} s, on {slowest[1]}")
+
+
+def _left_out(exam: Examination, kinds: str, hung_s: float, allowed_s: float) -> None:
+    """Say what was not asked, so that the stages behind have their time. Only the scorer's own hangs excuse it."""
+    told = f"denial of service: {kinds} kinds of text were not asked within {allowed_s:.0f} s"
+    if hung_s:
+        told += f", because calls that never came back had taken {hung_s:.0f} s"
+    else:
+        exam.incomplete.append(f"denial of service ({allowed_s:.0f} s)")
+    exam.notes.append(f"{told}; give a larger --budget to ask them all")
 
 
 def _growing(seed: Seed) -> Iterator[list[Case]]:

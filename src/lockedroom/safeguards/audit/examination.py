@@ -5,6 +5,7 @@ Every stage asks within the budget and enters verdicts into the ledger. Hits are
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -17,12 +18,14 @@ from lockedroom.safeguards.audit.asking import PATIENCE, Asker, Clock, Question,
 from lockedroom.safeguards.audit.cases import Case, Golden, Kind, Reading, know
 from lockedroom.safeguards.audit.families import seed_of
 from lockedroom.safeguards.audit.goldens import choose_seeds, wrong_answer
+from lockedroom.safeguards.audit.grammar import Grammar
 from lockedroom.safeguards.audit.report import (
     Contested,
     ErrorBudget,
     Finding,
     Hit,
     Ledger,
+    Replay,
     Verdict,
     What,
     error_budget,
@@ -35,13 +38,15 @@ from lockedroom.safeguards.audit.shrinking import shrink
 from lockedroom.safeguards.audit.surroundings import installed_locale
 
 MOST_SEEDS = 6
-CASES_A_SEED = 1100
+CASES_A_SEED = 1300
 # The share of the budget that is kept for making findings small.
 RESERVED = 0.15
 SHRINK_SECONDS = 2.0
+# So many calls that ran out of time are the scorer's doing, even if each came back when repeated alone.
+NO_ACCIDENT = 3
 MOST_FINDINGS = 120
 # Hits that would lose their meaning in a smaller text.
-_AS_THEY_ARE = (What.UNSTABLE, What.REFUSES)
+_AS_THEY_ARE = (What.UNSTABLE,)
 _WHOLE = ("best_constant",)
 _WORST_FIRST = {what: i for i, what in enumerate(What)}
 _READINGS: dict[Reading | None, int] = {read: i for i, read in enumerate((*Reading, None))}
@@ -60,6 +65,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     allowed: tuple[str, ...] = ()
     drift_calls: int = behaviour.DRIFT_CALLS
     reference: Callable[[Example], tuple[str, ...]] | None = None
+    grammar: Grammar | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,11 +101,12 @@ class Examination:
         self.goldens, self.dataset, self.dataset_name = plan.goldens, plan.dataset, plan.dataset_name
         self.seed, self.confidence, self.reference = plan.seed, plan.confidence, plan.reference
         self.clock = Clock(plan.budget_s * (1 - RESERVED))
-        self.ledger = Ledger(know(plan.goldens, frozenset(plan.allowed)), asker.spec.reward_range[1])
+        self.ledger = Ledger(know(plan.goldens, frozenset(plan.allowed), plan.grammar), asker.spec.reward_range[1])
         self.dictionary = dictionary.mine(plan.source)
         self.behaviour: list[Question] = []
         self.notes: list[str] = []
         self.incomplete: list[str] = []
+        self.call_s = math.inf
         correct = [golden for golden in plan.goldens if golden.kind is Kind.CORRECT]
         self.seeds = [seed_of(golden, wrong_answer(golden, correct)) for golden in choose_seeds(correct, MOST_SEEDS)]
 
@@ -121,11 +128,10 @@ class Examination:
 def examine(asker: Asker, fresh: Callable[..., AbstractContextManager[Asker]], plan: Plan) -> Report:
     """Audit one scorer. `fresh(elsewhere=…)` opens another process of it. Raises nothing for what the scorer does."""
     exam = Examination(asker, fresh, plan)
-    began = time.monotonic()
     reasons = stages.baseline(exam)
     if reasons:
         return report_of(exam, [*reasons, _what_to_do(exam)], None)
-    reasons = _fit(exam, time.monotonic() - began)
+    reasons = _fit(exam)
     if reasons:
         return report_of(exam, reasons, None)
     earned: list[constants.Constants | None] = []
@@ -144,10 +150,9 @@ def examine(asker: Asker, fresh: Callable[..., AbstractContextManager[Asker]], p
     return report_of(exam, [], earned[0] if earned else None)
 
 
-def _fit(exam: Examination, baseline_seconds: float) -> list[str]:
+def _fit(exam: Examination) -> list[str]:
     """Take as many seeds as the budget allows; say so when not even two fit."""
-    calls = stages.REPEATS * sum(golden.kind is Kind.CORRECT for golden in exam.goldens)
-    a_call = baseline_seconds / calls
+    a_call = exam.call_s
     fitting = int(0.5 * exam.clock.left() / (CASES_A_SEED * a_call)) if a_call > 0 else MOST_SEEDS
     if fitting < 2:
         needed = 2 * CASES_A_SEED * a_call / 0.5 / (1 - RESERVED)
@@ -213,16 +218,30 @@ def report_of(exam: Examination, reasons: list[str], earned: constants.Constants
 
 
 def _replayed(exam: Examination, findings: list[Finding]) -> list[Finding]:
-    """Ask every finding again in a fresh process, and say of each whether it was seen again."""
+    """Ask every finding again in a fresh process, and say of each whether it was seen again. What was not is one more."""
     plan = behaviour.Ways(exam.seed, exam.plan.drift_calls, installed_locale())
     subject = replaying.Subject(exam.fresh, exam.ledger.full, exam.behaviour, plan)
     again = replaying.replay([one for one in findings if one.what not in replaying.OF_THE_MACHINE], subject, exam.clock)
     seen = {one.id for one in again if one.again}
-    if len(seen) < len(again):
-        exam.notes.append(
-            f"{len(again) - len(seen)} findings were not seen again when replayed alone in a fresh process"
-        )
-    return [msgspec.structs.replace(one, replays=one.id in seen) for one in findings]
+    said = {one.id: one.said for one in again if one.again is False}
+    replayed = [msgspec.structs.replace(one, replays=one.id in seen) for one in findings]
+    lost = [one for one in replayed if one.id in said and one.what not in (What.UNSTABLE, What.IMPURE)]
+    if not lost:
+        return replayed
+    one, other = lost[0], said[lost[0].id]
+    unstable = Finding(
+        id=f"behaviour-{What.UNSTABLE.value}-{len(findings) + 1:03d}", kind=Kind.CONTESTED, family="behaviour", what=What.UNSTABLE,
+        expected_answer=one.expected_answer, completion=one.completion, prompt=one.prompt, characters=one.characters, cases=len(lost),
+        asked=len(again), said=f"{one.said}; {replaying.ALONE}: {other}", attacks={replaying.ALONE: len(lost)},
+        replay=Replay(way=replaying.ALONE),
+    )  # fmt: skip
+    (shown,) = replaying.replay([unstable], subject, exam.clock)
+    note = f"not seen again {replaying.ALONE}: see {unstable.id}"
+    ids = {one.id for one in lost}
+    return [
+        *(msgspec.structs.replace(one, note=note) if one.id in ids else one for one in replayed),
+        msgspec.structs.replace(unstable, replays=bool(shown.again)),
+    ]
 
 
 def _findings(exam: Examination) -> list[Finding]:
@@ -236,9 +255,13 @@ def _findings(exam: Examination) -> list[Finding]:
         )
     )
     findings: list[Finding] = []
+    once = [hit for hit in exam.ledger.hits if hit.what is What.HANGS]
     for group in groups[:MOST_FINDINGS]:
         smallest = _smallest(exam, group[0], golden_of)
+        if smallest is None and len(once) >= NO_ACCIDENT:
+            smallest = group[0]
         if smallest is None:
+            exam.ledger.unasked += 1
             exam.notes.append(f"one call ran out of time and did not when repeated: {group[0].case.attack}")
             continue
         read = hit_reading(smallest, golden_of)
@@ -254,7 +277,8 @@ def _smallest(exam: Examination, hit: Hit, golden_of: dict[str, str]) -> Hit | N
     if hit.what is What.HANGS:
         again = exam.ask([case], patience=1)[0]
         return None if again is not None and not is_deadly(again) else hit
-    if hit.what in _AS_THEY_ARE or case.family in _WHOLE or not isinstance(case.completion, str):
+    is_golden = hit.what is What.REFUSES and exam.plan.grammar is None
+    if is_golden or hit.what in _AS_THEY_ARE or case.family in _WHOLE or not isinstance(case.completion, str):
         return hit
     read = hit_reading(hit, golden_of)
     best = hit
@@ -266,7 +290,10 @@ def _smallest(exam: Examination, hit: Hit, golden_of: dict[str, str]) -> Hit | N
             return False
         smaller = msgspec.structs.replace(case, completion=text)
         known = exam.ledger.known
-        if known.is_right(case.example, text) or known.contested_as(case.example, text) is not None:
+        must_pay = hit.what is What.REFUSES
+        if known.is_right(case.example, text) is not must_pay:
+            return False
+        if not must_pay and known.contested_as(case.example, text) is not None:
             return False
         said = exam.ask([smaller], patience=1)[0]
         if said is None or not _same_trouble(exam, hit, said):
@@ -286,4 +313,6 @@ def _same_trouble(exam: Examination, hit: Hit, said: Said) -> bool:
         return what_failed(said.result) is hit.what
     if hit.what is What.IMPURE:
         return hit.case.attack in said.seen
+    if hit.what is What.REFUSES:
+        return said.reward != exam.ledger.full
     return hit.what is What.PAYS and exam.ledger.pays(said)

@@ -9,6 +9,7 @@ stays when a finding is shrunk. `attack_name|template`.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
@@ -28,8 +29,13 @@ from lockedroom.safeguards.audit.characters import (
     decimal_scripts,
     name_of,
 )
+from lockedroom.safeguards.audit.decimals import decimal_of, near_decimals
+from lockedroom.safeguards.audit.encodings import encoded
+from lockedroom.safeguards.audit.structured import other_structures
 
 _FIELD = re.compile(r"\{(g|b|n|a|u|w|x|p|d1|dr)\}")
+MOST_CUTS = 100
+LONGEST_ENCODED = 2000
 # Where a character can be put into a golden text.
 _END, _START, _BEFORE, _AFTER, _INSIDE = "{g}{c}", "{c}{g}", "{b}{c}{n}{a}", "{b}{n}{c}{a}", "{b}{d1}{c}{dr}{a}"
 _EVERYWHERE = (_END, _START, _BEFORE, _AFTER, _INSIDE)
@@ -93,6 +99,14 @@ def sprinkled(seed: Seed, characters: str, where: Sequence[str] = _EVERYWHERE) -
                 yield name_of(character), text, (character,)
 
 
+def spaces_replaced(seed: Seed, characters: str) -> Iterator[Variant]:
+    """Yield the golden text with one character in the place of its first, and of its last, space."""
+    text = seed.golden.completion
+    for place in sorted({text.find(" "), text.rfind(" ")} - {-1}):
+        for character in characters:
+            yield name_of(character), text[:place] + character + text[place + 1 :], (character,)
+
+
 def unicode_digits(seed: Seed) -> Iterator[Variant]:
     if seed.slot is None or not seed.slot.integer:
         return
@@ -140,19 +154,48 @@ def literal_format(seed: Seed) -> Iterator[Variant]:
     ):
         if changed != before:
             yield attack, changed + tail, (changed.strip(),)
-    for position in range(len(before)):
+    if not seed.slot.integer:
+        yield from _answer_respelled(seed.slot)
+    for position in range(max(len(before) - MOST_CUTS, 0), len(before)):
         yield "a character of the frame removed", before[:position] + before[position + 1 :] + tail, ()
+        for other in "xX.":
+            yield (
+                "a character of the frame replaced",
+                before[:position] + other + before[position + 1 :] + tail,
+                (other,),
+            )
     if seed.slot.after:
         yield "what follows removed", before + seed.slot.answer, ()
+
+
+def _answer_respelled(slot: Slot) -> Iterator[Variant]:
+    """Yield an answer that is a word, or a list, in another spelling."""
+    answer = slot.answer
+    folded = unicodedata.normalize("NFKD", answer)
+    for attack, changed in (
+        ("answer in lower case", answer.lower()), ("answer in upper case", answer.upper()), ("answer with swapped case", answer.swapcase()),
+        ("answer without accents", "".join(c for c in folded if not unicodedata.combining(c))), ("answer decomposed", folded),
+        ("answer without white space", "".join(answer.split())), ("answer backwards", answer[::-1]), ("answer doubled", answer + answer),
+        ("answer without punctuation", "".join(c for c in answer if c.isalnum() or c == " ")),
+    ):  # fmt: skip
+        if changed != answer:
+            yield attack, slot.before + changed + slot.after, (changed,)
+    for position, character in enumerate(answer[:MOST_CUTS]):
+        for other in LOOK_ALIKES.get(character, ""):
+            yield (
+                name_of(other),
+                slot.before + answer[:position] + other + answer[position + 1 :] + slot.after,
+                (other,),
+            )
 
 
 def truncation_windows(seed: Seed) -> Iterator[Variant]:
     if seed.slot is None:
         return
     before, answer, after = seed.slot.before, seed.slot.answer, seed.slot.after
-    for cut in range(len(answer) if seed.slot.integer else 0):
-        yield "digits cut off", before + answer[:cut] + after, ()
-        yield "digits cut off", before + answer[cut + 1 :] + after, ()
+    for cut in range(min(len(answer), MOST_CUTS)):
+        yield "answer cut off", before + answer[:cut] + after, ()
+        yield "answer cut off", before + answer[cut + 1 :] + after, ()
     for size in (1, 8, 56, 64, 249, 256, 1016, 4096, 65_536):
         yield f"after {size} digits", before + answer + "1" * size + after, ("1" * size,)
         yield "far behind text", f"{'x' * size}{before}{seed.wrong}{after}", ("x" * size,)
@@ -160,7 +203,13 @@ def truncation_windows(seed: Seed) -> Iterator[Variant]:
 
 
 def numeric_comparison(seed: Seed) -> Iterator[Variant]:
-    if seed.slot is None or not seed.slot.integer or len(seed.slot.answer) > 400:
+    if seed.slot is None:
+        return
+    decimal = decimal_of(seed.golden.expected_answer)
+    if decimal is not None:
+        for attack, text in near_decimals(decimal):
+            yield attack, seed.slot.before + text + seed.slot.after, (text,)
+    if not seed.slot.integer or len(seed.slot.answer) > 400:
         return
     value = int(seed.slot.answer)
     near = {
@@ -196,6 +245,21 @@ def number_words(seed: Seed) -> Iterator[Variant]:
                 yield attack, seed.slot.before + text + seed.slot.after, (text,)
 
 
+def encodings(seed: Seed) -> Iterator[Variant]:
+    golden, slot = seed.golden.completion, seed.slot
+    if len(golden) <= LONGEST_ENCODED:
+        parts = ("", "", "") if slot is None else (slot.before, slot.answer, slot.after)
+        for attack, text, mark in encoded(golden, *parts):
+            if mark and text.strip():
+                yield attack, text, (mark,)
+
+
+def structured_answers(seed: Seed) -> Iterator[Variant]:
+    if seed.slot is not None:
+        for attack, text in other_structures(seed.golden.expected_answer, seed.slot.answer):
+            yield attack, seed.slot.before + text + seed.slot.after, (text,)
+
+
 def _table(lines: Sequence[str]) -> Family:
     return lambda seed: templated(seed, lines)
 
@@ -213,8 +277,13 @@ FAMILIES: dict[str, Family] = {
     "unicode_digits": unicode_digits,
     "minus_look_alikes": minus_look_alikes,
     "int_laxness": _table(tables.INT_LAXNESS),
-    "whitespace": lambda seed: sprinkled(seed, SPACES),
-    "line_breaks": _both(lambda seed: sprinkled(seed, LINE_BREAKS), _table(tables.LINE_BREAKS)),
+    "whitespace": _both(
+        lambda seed: sprinkled(seed, SPACES), lambda seed: spaces_replaced(seed, SPACES + INVISIBLE + "_-\t")
+    ),
+    "line_breaks": _both(
+        _both(lambda seed: sprinkled(seed, LINE_BREAKS), lambda seed: spaces_replaced(seed, LINE_BREAKS + "\n")),
+        _table(tables.LINE_BREAKS),
+    ),
     "invisible_characters": lambda seed: sprinkled(seed, INVISIBLE),
     "prefix_look_alikes": prefix_look_alikes,
     "literal_format": literal_format,
@@ -222,11 +291,12 @@ FAMILIES: dict[str, Family] = {
     "hedging": _table(tables.HEDGING),
     "number_syntax": _both(_table(tables.NUMBER_SYNTAX), number_words),
     "numeric_comparison": numeric_comparison,
+    "structured_answers": structured_answers,
     "truncation_windows": truncation_windows,
     "nul": _both(lambda seed: sprinkled(seed, CONTROLS), _table(tables.NUL)),
     "lone_surrogates": lambda seed: sprinkled(seed, SURROGATES),
     "prompt_echo": _table(tables.PROMPT_ECHO),
-    "template_layers": _table(tables.TEMPLATE_LAYERS),
+    "template_layers": _both(_table(tables.TEMPLATE_LAYERS), encodings),
     "judge_bait": _table(tables.JUDGE_BAIT),
     "injection": _table(tables.INJECTION),
     "special_tokens": _table(tables.SPECIAL_TOKENS),

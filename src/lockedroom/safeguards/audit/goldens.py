@@ -11,7 +11,8 @@ import msgspec
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import read_batches
 from lockedroom.records import Example
-from lockedroom.safeguards.audit.cases import Golden, Kind, answer_key, slot_of
+from lockedroom.safeguards.audit.cases import Golden, Kind, answer_key, know, slot_of
+from lockedroom.safeguards.audit.grammar import Grammar
 from lockedroom.scorer import final_int
 from lockedroom.visible import visible
 
@@ -89,6 +90,19 @@ def refuse_contradictions(goldens: Sequence[Golden]) -> None:
             raise BadInput(
                 f"goldens {other.id!r} ({other.kind.value}) and {golden.id!r} ({golden.kind.value}) are the same case: "
                 f"expected {visible(key[0], 60)}, completion {visible(str(golden.completion), 100)!r}; remove one"
+            )
+
+
+def refuse_outside(goldens: Sequence[Golden], grammar: Grammar) -> None:
+    """Raise BadInput when a golden correct is not in the grammar, or an exploit is."""
+    known = know([], grammar=grammar)
+    for golden in goldens:
+        example = Example(id=golden.id, prompt=golden.prompt, expected_answer=golden.expected_answer)
+        inside = known.in_grammar(example, golden.completion)
+        if golden.kind is not Kind.CONTESTED and inside is not (golden.kind is Kind.CORRECT):
+            raise BadInput(
+                f"golden {golden.id!r} is {golden.kind.value}, and its completion {visible(str(golden.completion), 100)!r} is "
+                f"{'in' if inside else 'not in'} the grammar {visible(grammar.template, 100)!r}; correct one of the two"
             )
 
 

@@ -11,13 +11,14 @@ import msgspec
 from lockedroom.records import Example, Failure
 from lockedroom.safeguards.audit import instrument
 from lockedroom.safeguards.audit.asking import Asker, Clock, Question, Said
-from lockedroom.safeguards.audit.behaviour import Ways, ways
+from lockedroom.safeguards.audit.behaviour import Ways, same, ways
 from lockedroom.safeguards.audit.report import Finding, What, said_in_words, what_failed
 
 # Whether these happen again depends on how fast the machine is, and how much memory it has.
 OF_THE_MACHINE = (What.HANGS, What.DIES)
-# How often a text is asked whose verdict was seen to change, where its finding names no other question.
-REPEATS = 50
+# How often, and for how long, a text is asked whose verdict was seen to change, where its finding names no question.
+REPEATS, REPEATS_AT_ONCE, REPEAT_S = 2000, 100, 5.0
+ALONE = "when asked alone in a fresh process"
 
 
 class Replayed(msgspec.Struct, frozen=True):
@@ -50,6 +51,8 @@ def replay(findings: Sequence[Finding], subject: Subject, clock: Clock) -> list[
 def _texts(findings: Sequence[Finding], subject: Subject, clock: Clock) -> list[Replayed]:
     if not findings:
         return []
+    if clock.left() <= 0:
+        return [Replayed(one.id, None) for one in findings]
     with subject.fresh() as asker:
         said = asker.ask([_question(one) for one in findings], clock, patience=len(findings) + 1)
     return [
@@ -87,17 +90,34 @@ def _unstable(findings: Sequence[Finding], subject: Subject, clock: Clock) -> li
 
 
 def _repeated(finding: Finding, subject: Subject, clock: Clock) -> Replayed:
-    with subject.fresh() as asker:
-        said = asker.ask([_question(finding)] * REPEATS, clock)
-    verdicts = [one for one in said if one is not None]
-    if len(verdicts) < 2:
+    """Ask about one text again and again in a fresh process, then once in another, behind all questions of behaviour.jsonl."""
+    if clock.left() <= 0:
         return Replayed(finding.id, None)
-    other = next((one for one in verdicts if one.result != verdicts[0].result), None)
-    return Replayed(finding.id, other is not None, _words(other or verdicts[0]))
+    question = _question(finding)
+    verdicts: list[Said] = []
+    until = max(clock.left() - REPEAT_S, 0.0)
+    with subject.fresh() as asker:
+        while len(verdicts) < REPEATS and clock.left() > until:
+            said = [one for one in asker.ask([question] * REPEATS_AT_ONCE, clock) if one is not None]
+            verdicts += said
+            other = next((one for one in said if not same(one, verdicts[0])), None)
+            if other is not None:
+                return Replayed(finding.id, True, f"when repeated: {_words(other)}")
+            if not said:
+                break
+    if not verdicts:
+        return Replayed(finding.id, None)
+    with subject.fresh() as asker:
+        *_, after = asker.ask([*subject.behaviour, question], clock)
+    if after is not None and not same(after, verdicts[0]):
+        return Replayed(finding.id, True, f"after other questions: {_words(after)}")
+    return Replayed(finding.id, False if clock.left() > 0 else None, _words(verdicts[0]))
 
 
 def _impure(finding: Finding, subject: Subject, clock: Clock) -> Replayed:
     """Ask in a process of its own: an import, say, happens at a first call only."""
+    if clock.left() <= 0:
+        return Replayed(finding.id, None)
     how = finding.replay
     mode = instrument.WATCHED if how is None or how.mode == instrument.PLAIN else how.mode
     with subject.fresh() as asker:

@@ -160,6 +160,9 @@ class Ledger:
 
     def exploit(self, case: Case, said: Said | None) -> None:
         """Enter the verdict on a case that must not be paid, unless it turns out to be right or contested."""
+        if self.known.in_grammar(case.example, case.completion):
+            self.correct(case, said)
+            return
         if self.known.is_right(case.example, case.completion):
             return
         choice = case.contested or self.known.contested_as(case.example, case.completion, case.family, case.attack)

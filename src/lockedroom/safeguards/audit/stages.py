@@ -5,6 +5,8 @@ Every stage takes the examination, asks, and enters the verdicts into its ledger
 
 from __future__ import annotations
 
+import functools
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 REPEATS = 5
 # Expected answers that the golden frame is filled with: what is paid for 42 has to be paid for these too.
 OTHER_ANSWERS = (1, 9, 10, 11, 99, 100, 101, 1234, 65536, 99999, 10**6, 2**31, -1, -9, -10, -1234)
+# Answers beyond the integers that a float or a machine word can hold, each with a neighbour that such a scorer takes for it.
+BIG_ANSWERS = ((10**12 + 1, 10**12), (2**53 + 1, 2**53), (10**18 + 1, 10**18), (10**40 + 7, 10**40 + 8), (2**64 + 5, 5))
 _MINED = (
     "{c}",
     "{x}{c}",
@@ -35,6 +39,7 @@ _MINED = (
     "{g} {c}",
     "{c}{g}",
     "{c} {g}",
+    "{b}{{c}}{a}",
 )
 _MOST_PAIRS = 60
 
@@ -47,7 +52,11 @@ def baseline(exam: Examination) -> list[str]:
                 "must score 1"]  # fmt: skip
     cases = [_case_of(golden) for golden in goldens]
     trouble = []
-    rounds = [exam.ask(cases, patience=1) for _ in range(REPEATS)]
+    rounds = []
+    for _ in range(REPEATS):
+        began = time.monotonic()
+        rounds.append(exam.ask(cases, patience=1))
+        exam.call_s = min(exam.call_s, (time.monotonic() - began) / len(cases))  # the fastest: others start processes
     for golden, case, *said in zip(goldens, cases, *rounds, strict=True):
         first = said[0]
         exam.ledger.correct(case, first)
@@ -92,6 +101,23 @@ def other_answers(exam: Examination) -> None:
     for case, said in zip(right, exam.ask(right), strict=True):
         exam.ledger.correct(case, said)
     enter(exam, crossed)
+    _big_answers(exam)
+
+
+def _big_answers(exam: Examination) -> None:
+    """A text that is wrong by little must not be paid for a big answer. Whether big answers are taken at all is a choice."""
+    cases = []
+    for seed in [seed for seed in exam.seeds if seed.slot is not None and seed.slot.integer][:2]:
+        slot = seed.slot
+        assert slot is not None, "only seeds with a slot were kept"
+        for answer, neighbour in BIG_ANSWERS:
+            expected = str(answer) if isinstance(seed.golden.expected_answer, str) else answer
+            example = Example(id=f"{seed.golden.id}:{answer}", prompt=seed.golden.prompt, expected_answer=expected)
+            text, near = (f"{slot.before}{number}{slot.after}" for number in (answer, neighbour))
+            ask = functools.partial(Case, family="numeric_comparison", example=example)
+            cases.append(ask(attack="a big answer", completion=text, contested="digit caps"))
+            cases.append(ask(attack="near a big answer", completion=near, marks=(str(neighbour),)))
+    enter(exam, cases)
 
 
 def cross(exam: Examination) -> None:

@@ -79,7 +79,8 @@ PROMPT_ECHO = (
 
 _ANYTHING = (
     ".*", ".+", r"\d+", r"-?\d+", "[0-9]+", "^", "$", "|", "(?s).*", "()", "%s", "%d", "*", "?", "%", "_", "{answer}", "{{answer}}", "{expected_answer}",
-    "{0}", "{}", "${answer}", "$1", r"\1", r"\g<0>", "<answer>", "expected_answer", "example.expected_answer", "self", "__eq__", "[[answer]]",
+    "{0}", "{}", "${answer}", "$1", r"\1", r"\g<0>", "<answer>", "expected_answer", "example.expected_answer", "self", "__eq__", "[[answer]]", "$answer", "%(answer)s", "{example.expected_answer}", "{0.expected_answer}", "{completion}", "${expected_answer}", "{e}", "{gold}",
+    "{target}", "{ground_truth}", "{label}", "(?P<answer>.*)", ".{0,99}", "\\S+", "\\w+", "[^x]*",
 )  # fmt: skip
 TEMPLATE_LAYERS = (
     *(f"wildcard or template in the answer's place|{{b}}{text}{{a}}" for text in _ANYTHING),

@@ -147,3 +147,41 @@ def remembers(example: Any, completion: str) -> Any:
         if "Final" not in completion
         else strict(example, completion)
     )
+
+
+def pays_now_and_then(example: Any, completion: str) -> Any:
+    """Steady on every golden text, and on each wrong one 210 times out of 211."""
+    if _FORM(completion):
+        return strict(example, completion)
+    _CALLS[0] += 1
+    return {"reward": float(_CALLS[0] % 211 == 0), "details": {}}
+
+
+def says_another_word_each_time(example: Any, completion: str) -> Any:
+    found = strict(example, completion)
+    if found["reward"]:
+        return found
+    _CALLS[0] += 1
+    return {**found, "details": {"message": f"call {_CALLS[0]}"}}
+
+
+def hangs_once(example: Any, completion: str) -> Any:
+    """Hang at one call of every process, on a text that is no golden."""
+    _CALLS[0] += 1
+    if _CALLS[0] == 200 and not _FORM(completion):
+        _spin()
+    return strict(example, completion)
+
+
+def hangs_after_thousands_of_calls(example: Any, completion: str) -> Any:
+    _CALLS[0] += 1
+    if _CALLS[0] > 3_000:
+        _spin()
+    return strict(example, completion)
+
+
+def exits_after_thousands_of_calls(example: Any, completion: str) -> Any:
+    _CALLS[0] += 1
+    if _CALLS[0] > 30_000:
+        os._exit(0)
+    return strict(example, completion)
