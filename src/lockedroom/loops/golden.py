@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -63,20 +64,23 @@ def add_goldens(audit: Path, ids: Sequence[str], to: Path, *, kind: Kind | None,
     """Append findings to a golden file, each once. Raises BadInput for an id that the audit does not hold."""
     if not (audit / FINDINGS).is_file():
         raise BadInput(f"{audit}: no {FINDINGS} here; name an audit folder")
+    if to.is_dir() or not to.parent.is_dir():
+        raise BadInput(f"{to}: {'is a folder' if to.is_dir() else 'its folder does not exist'}; name a file with --to")
     findings = read_goldens([audit / FINDINGS])
     unknown = sorted(set(ids) - {finding.id for finding in findings})
     if unknown:
         held = ", ".join(finding.id for finding in findings) or "none"
         raise BadInput(f"{audit}: no finding {unknown[0]!r}; it holds {held}")
     old = read_goldens([to]) if to.is_file() else []
-    present = {_same(golden) for golden in old}
-    chosen = [finding for finding in findings if not ids or finding.id in ids]
-    new = [
+    chosen = [
         msgspec.structs.replace(finding, kind=kind or finding.kind, note=note or finding.note)
-        for finding in chosen
-        if _same(finding) not in present
+        for finding in findings
+        if not ids or finding.id in ids
     ]
-    refuse_contradictions([*old, *new])
+    decided = [golden for golden in chosen if kind is not None]  # against what the file says: refused, not passed over
+    present = {_same(golden) for golden in old}
+    new = _named([golden for golden in chosen if _same(golden) not in present], {golden.id for golden in old})
+    refuse_contradictions([*old, *new, *decided])
     before = to.read_bytes() if to.is_file() else b""
     if before and not before.endswith(b"\n"):
         before += b"\n"
@@ -85,6 +89,17 @@ def add_goldens(audit: Path, ids: Sequence[str], to: Path, *, kind: Kind | None,
         rows = [{"kind": golden.kind.value, **_row(golden)} for golden in new]
         write_atomically(to, before + encode_lines(rows))
     return Added([golden.id for golden in new], len(chosen) - len(new))
+
+
+def _named(goldens: Sequence[Golden], taken: set[str]) -> list[Golden]:
+    """Give a number to every id that another audit has used in this file."""
+    named = []
+    for golden in goldens:
+        numbered = (golden.id if i == 1 else f"{golden.id}-{i}" for i in itertools.count(1))
+        name = next(one for one in numbered if one not in taken)
+        taken.add(name)
+        named.append(msgspec.structs.replace(golden, id=name))
+    return named
 
 
 def _row(golden: Golden) -> dict[str, Any]:

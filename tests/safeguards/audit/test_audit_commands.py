@@ -80,6 +80,60 @@ def test_a_contradiction_among_goldens_is_refused(
     assert "are the same case" in capsys.readouterr().err
 
 
+def test_a_finding_that_the_file_holds_as_another_kind_is_refused_and_not_passed_over(
+    audited: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = rows(audited / "findings.jsonl")[0]["id"]
+    to = tmp_path / "mine.jsonl"
+    main(["golden", "add", str(audited), name, "--to", str(to)])
+    before = to.read_bytes()
+    assert main(["golden", "add", str(audited), name, "--to", str(to), "--kind", "contested"]) == 2
+    assert "are the same case" in capsys.readouterr().err
+    assert to.read_bytes() == before
+
+
+def test_ids_that_another_audit_has_used_in_the_file_get_a_number(audited: Path, tmp_path: Path) -> None:
+    (finding, *_) = rows(audited / "findings.jsonl")
+    to = tmp_path / "mine.jsonl"
+    to.write_text(
+        json.dumps({"id": finding["id"], "expected_answer": 1, "completion": "another text", "kind": "exploit"})
+    )
+    assert main(["golden", "add", str(audited), finding["id"], "--to", str(to)]) == 0
+    assert [row["id"] for row in rows(to)] == [finding["id"], f"{finding['id']}-2"]
+
+
+@pytest.mark.parametrize(("to", "message"), [(".", "is a folder"), ("nowhere/mine.jsonl", "its folder does not exist")])
+def test_a_golden_file_that_cannot_be_written_is_bad_input(
+    audited: Path, tmp_path: Path, to: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["golden", "add", str(audited), "--to", str(tmp_path / to)]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (['{"id": "a", "expected_answer": 1, "completion": "x"}'] * 2, "id 'a' stands in"),
+        (
+            ['{"kind": "good", "expected_answer": 1, "completion": "x"}'],
+            "'good' is none of correct, exploit, contested",
+        ),
+    ],
+)
+def test_golden_rows_that_cannot_be_told_apart_or_read_are_bad_input(
+    lines: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.jsonl").write_text("\n".join(lines))
+    assert main(["golden", "check", "final-int", "--golden", str(tmp_path / "mine.jsonl")]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_one_golden_file_named_with_an_audits_findings_may_repeat_ids(audited: Path, tmp_path: Path) -> None:
+    findings, to = audited / "findings.jsonl", tmp_path / "mine.jsonl"
+    main(["golden", "add", str(audited), "--to", str(to)])
+    assert main(["golden", "check", f"{SUBJECTS}:correct", "--golden", str(to), str(findings)]) == 0
+
+
 def test_the_goldens_of_final_int_are_judged_as_reviewed() -> None:
     assert (
         main(["golden", "check", "final-int", "--golden", str(Path(__file__).parents[2] / "goldens" / "final-int")])

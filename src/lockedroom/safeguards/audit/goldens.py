@@ -25,7 +25,7 @@ class _Row(msgspec.Struct, frozen=True, kw_only=True):
     expected_answer: Any
     completion: Any
     id: str | None = None
-    kind: Kind | None = None
+    kind: str | None = None
     family: str | None = None
     prompt: str = ""
     code: str | None = None
@@ -55,29 +55,48 @@ def read_goldens(paths: Sequence[Path]) -> list[Golden]:
                 f"{path}: holds none of {', '.join(f'{name}.jsonl' for name in _BY_FILE_NAME)}; name a golden file"
             )
         for file in found:
-            goldens += _read(file)
+            goldens += _apart(file, goldens, _read(file))
     return goldens
 
 
+def _apart(path: Path, read: Sequence[Golden], more: Sequence[Golden]) -> list[Golden]:
+    """Ids tell goldens apart in every report: an id that another file has used already is written with its file."""
+    taken = {golden.id for golden in read}
+    return [
+        msgspec.structs.replace(golden, id=f"{path}:{golden.id}") if golden.id in taken else golden for golden in more
+    ]
+
+
 def _read(path: Path) -> list[Golden]:
-    goldens = []
+    goldens: list[Golden] = []
+    lines: dict[str, str] = {}
     for batch in read_batches(path, _Row):
         for i, row in enumerate(batch.rows):
             where = f"{path}:{batch.first_line + i}"
-            kind = row.kind or _BY_FILE_NAME.get(path.stem, Kind.CORRECT)
+            kind = _kind(where, row.kind) or _BY_FILE_NAME.get(path.stem, Kind.CORRECT)
             if kind is Kind.CORRECT and not isinstance(row.completion, str):
                 raise BadInput(
                     f"{where}: completion: a golden correct is a string; mark the row as kind exploit or correct it"
                 )
             if row.family is not None and not row.family.isprintable():
                 raise BadInput(f"{where}: family: unprintable characters; use a plain word")
+            name = row.id or f"{path.stem}-{batch.first_line + i}"
+            if lines.setdefault(name, where) != where:
+                raise BadInput(f"{where}: id {visible(name, 60)!r} stands in {lines[name]} already; rename one")
             goldens.append(
                 Golden(
-                    id=row.id or f"{path.stem}-{batch.first_line + i}", expected_answer=row.expected_answer, completion=row.completion,
+                    id=name, expected_answer=row.expected_answer, completion=row.completion,
                     kind=kind, family=row.family or "golden", prompt=row.prompt, code=row.code, note=row.note,
                 )
             )  # fmt: skip
     return goldens
+
+
+def _kind(where: str, name: str | None) -> Kind | None:
+    kinds = [kind.value for kind in Kind]
+    if name is not None and name not in kinds:
+        raise BadInput(f"{where}: kind: {visible(name, 60)!r} is none of {', '.join(kinds)}; use one of them")
+    return None if name is None else Kind(name)
 
 
 def refuse_contradictions(goldens: Sequence[Golden]) -> None:
