@@ -11,6 +11,16 @@ if TYPE_CHECKING:
     from lockedroom.loops.audit import Audited
 
 
+# What each way of auditing takes besides --json; everything else would be passed over without a word.
+_TAKEN = {
+    "SCORER": frozenset({"golden", "dataset", "budget", "seed", "signature", "allow", "grammar", "confidence", "scorer_timeout",
+                         "scorer_memory", "out"}),
+    "--from": frozenset({"confidence", "out"}),
+    "--replay": frozenset({"finding"}),
+    "--kill-matrix": frozenset({"golden"}),
+}  # fmt: skip
+
+
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "audit",
@@ -37,7 +47,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--kill-matrix", action="store_true",
         help="instead: audit this audit, with generated mutants of final-int (--golden adds files; --json has every row)")  # fmt: skip
     _add_settings(parser)
-    parser.set_defaults(run=run)
+    names = frozenset.union(*_TAKEN.values())
+    parser.set_defaults(run=run, given_by_default={name: parser.get_default(name) for name in names})
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +94,10 @@ def run(args: argparse.Namespace) -> int:
     chosen = [args.scorer is not None, args.run_folder is not None, args.replay is not None, args.kill_matrix]
     if chosen.count(True) != 1:
         raise BadInput("name what to audit: one of SCORER, --from RUN, --replay AUDIT, --kill-matrix")
+    way = list(_TAKEN)[chosen.index(True)]
+    for name in sorted(args.given_by_default.keys() - _TAKEN[way]):
+        if getattr(args, name) != args.given_by_default[name]:
+            raise BadInput(f"--{name.replace('_', '-')} does nothing with {way}; leave it out")
     if args.replay is not None:
         return _replay(args)
     if args.kill_matrix:

@@ -34,7 +34,7 @@ from lockedroom.scorer.custom import parse_target
 from lockedroom.scorer.identity import source_sha256
 
 MOST_EXAMPLES = 2000
-SMALLEST_BUDGET_S = 2.0
+SMALLEST_BUDGET_S, LARGEST_BUDGET_S = 2.0, 86_400.0
 DEMO_DATASET = Path(__file__).parents[1] / "demo_data" / "arithmetic-100.jsonl"
 
 
@@ -97,8 +97,10 @@ def audit(config: AuditConfig, out: Path, *, command: Sequence[str] = ()) -> Aud
 
 
 def _check(config: AuditConfig) -> None:
-    if not config.budget >= SMALLEST_BUDGET_S:
-        raise BadInput(f"--budget {config.budget:g}: an audit needs at least {SMALLEST_BUDGET_S:g} seconds")
+    if not SMALLEST_BUDGET_S <= config.budget <= LARGEST_BUDGET_S:
+        raise BadInput(
+            f"--budget {config.budget:g}: an audit needs at least {SMALLEST_BUDGET_S:g} seconds, and at most {LARGEST_BUDGET_S:,g}"
+        )
     if not 0 < config.confidence < 1:
         raise BadInput(f"--confidence {config.confidence:g}: give a number between 0 and 1")
     known = {*FAMILIES, *OTHER_FAMILIES}

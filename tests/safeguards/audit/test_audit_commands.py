@@ -215,6 +215,11 @@ def test_without_hypothesis_the_audit_says_which_extra_is_missing(
     [
         (["audit"], "name what to audit"),
         (["audit", "final-int", "--budget", "0"], "--budget 0"),
+        (["audit", "final-int", "--budget", "inf"], "--budget inf"),
+        (["audit", "final-int", "--finding", "x"], "--finding does nothing with SCORER"),
+        (["audit", "--from", "r", "--golden", "g.jsonl"], "--golden does nothing with --from"),
+        (["audit", "--replay", "r", "--budget", "9"], "--budget does nothing with --replay"),
+        (["audit", "--kill-matrix", "--out", "r"], "--out does nothing with --kill-matrix"),
         (["audit", "final-int", "--allow", "typos"], "no such family"),
         (["audit", "final-int", "--signature", "number"], "built-in"),
         (["audit", "gpt"], "unknown scorer"),
