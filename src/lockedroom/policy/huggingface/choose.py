@@ -17,6 +17,7 @@ from lockedroom.policy.tiny.sample import choose as choose_truncated
 from lockedroom.records import Sampling
 
 BLOCK = 128
+WHOLE = 8 * BLOCK  # a vocabulary of up to this many is inverted in one step
 
 
 def choose(logits_RV: Tensor, row_N: Tensor, uniform_N: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor, Tensor]:
@@ -46,6 +47,11 @@ def _own_logprobs(logits_RV: Tensor, row_N: Tensor, token_N: Tensor) -> Tensor:
 def _draw(probability_RV: Tensor, row_N: Tensor, uniform_N: Tensor) -> tuple[Tensor, Tensor]:
     """Return the tokens and their log-probabilities on the CPU."""
     R, V = probability_RV.shape
+    if V <= WHOLE:
+        cdf_NV = probability_RV.double().cumsum(-1)[row_N]
+        token_N1, _ = _invert(cdf_NV, uniform_N[:, None] * cdf_NV[:, -1:])
+        probability_N = probability_RV[row_N, token_N1[:, 0]].double() / cdf_NV[:, -1]
+        return token_N1[:, 0], probability_N.log().cpu()
     blocks_RBC = functional.pad(probability_RV, (0, -V % BLOCK)).view(R, -1, BLOCK)
     cdf_NB = blocks_RBC.sum(-1).double().cumsum(-1)[row_N]
     total_N1 = cdf_NB[:, -1:]

@@ -173,7 +173,7 @@ def completion_probabilities(
 @torch.inference_mode()
 def _sum_up(policy: HuggingFacePolicy, start: Start, group: Sequence[_Member], sampling: Sampling) -> None:
     """Follow the tokenisations of every member's texts; all prompts have one `Start.slots`."""
-    prefixes, logits_NV = prefill(policy.model, start, [member.prompt for member in group])
+    prefixes, logits_NV = prefill(policy.model, start, [member.prompt for member in group], policy.batch)
     nodes = [(member.texts, _Node(b"", (), 0.0)) for member in group]
     while True:
         logprobs_NV = sampled_logprobs(logits_NV, sampling)

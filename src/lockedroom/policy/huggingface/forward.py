@@ -1,10 +1,10 @@
 """Forward passes of fixed shape, so that what a sequence gets does not depend on its neighbours.
 
 The last bit of a matrix product depends on the shapes that are multiplied. So a prompt is padded on the left, by an
-amount that depends on its own length alone: to a multiple of READ_STEP slots to be read, PREFILL_ROWS prompts at a time,
-and to one of SLOT_STEP slots to be continued, `batch` rows at a time (at least one slot, so that there is always a mask,
-which chooses the kernel). Missing rows are copies. A row's position counts its own tokens only. What a chat template puts
-before every prompt is read once (`Start`).
+amount that depends on its own length alone: to `read_slots` to be read, `read_rows` prompts at a time, and to
+`continued_slots` to be continued, `batch` rows at a time. Every pass has a mask, which chooses the kernel: of our own where
+the model takes one, else the model's, for which at least one slot is spare. Missing rows hold anything. A row's position counts its own tokens only. What a chat template puts before every
+prompt is read once (`Start`).
 Shape letters: R rows, K slots (padding, prompt and completion), V vocabulary, H heads, D width of a head.
 """
 
@@ -21,35 +21,68 @@ from torch.nn import functional
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-READ_STEP = 8
-SLOT_STEP = 64  # coarse: prompts of other slots cannot share a pass, and attention to padding is cheap
+CONTINUED_STEP = 64  # coarse: prompts of other slots cannot share a pass, and attention to padding is cheap
+READ_TOKENS = 80  # of prompts, in one pass: more are read no faster, and fewer leave less of a pass empty
 WHOLE_STEP = 16  # of sequences that are read whole
-PREFILL_ROWS = 8
 ROOM = 16  # slots that a growing cache is enlarged by
 READ_ROWS = 8  # sequences in one pass that reads whole sequences
 READ_LOGITS = 512  # and at most this many rows of logits, where completions are long
 
 
-def slots_of(length: int, step: int = SLOT_STEP) -> int:
+def slots_of(length: int, step: int) -> int:
     """Return the slots that a sequence of this many tokens is padded to: a multiple of `step`, at least one spare."""
     return (length // step + 1) * step
 
 
-class Prefixes:
-    """Beginnings of completions as the network remembers them: `rows` of them, then copies up to whole blocks."""
+def read_slots(length: int, spare: int) -> int:
+    """Return the slots in which a prompt of this many tokens is read: besides `spare`, an eighth are empty at most."""
+    step = 1 << max(0, length.bit_length() - 4)
+    return -(-(length + spare) // step) * step
 
-    def __init__(self, caches: list[Cache], mask_RK: Tensor, positions_R: Tensor, rows: int) -> None:
-        self.caches, self.mask_RK, self.positions_R, self.rows = caches, mask_RK, positions_R, rows
+
+def read_rows(slots: int) -> int:
+    """Return how many prompts of so many slots are read in one pass."""
+    return max(1, min(8, READ_TOKENS // slots))
+
+
+def continued_slots(length: int) -> int:
+    """Return the slots before a completion, where its prompt has this many tokens."""
+    return slots_of(length, CONTINUED_STEP // 2 if length < CONTINUED_STEP // 2 else CONTINUED_STEP)
+
+
+class _Store:
+    """One layer's keys_RHKD and values_RHKD of all rows, with room behind them."""
+
+    def __init__(self, keys_RHKD: Tensor, values_RHKD: Tensor) -> None:
+        self.keys, self.values = keys_RHKD, values_RHKD
+
+    def enlarge(self, slots: int) -> None:
+        """Make room for at least so many slots (a token is added at a time)."""
+        if slots > self.keys.shape[2]:
+            self.keys, self.values = (functional.pad(states, (0, 0, 0, ROOM)) for states in (self.keys, self.values))
+
+    def chosen(self, rows_R: Tensor) -> _Store:
+        return _Store(self.keys.index_select(0, rows_R), self.values.index_select(0, rows_R))
+
+
+class Prefixes:
+    """Beginnings of completions as the network remembers them: `rows` of them, then others up to whole blocks."""
+
+    def __init__(self, stores: list[_Store], mask_RK: Tensor, positions_R: Tensor, rows: int, batch: int) -> None:
+        self.stores, self.mask_RK, self.positions_R, self.rows = stores, mask_RK, positions_R, rows
+        blocks = [slice(start, start + batch) for start in range(0, len(mask_RK), batch)]
+        slots = mask_RK.shape[1]
+        self.caches = [Cache(layers=[_GrowingLayer(store, block, slots) for store in stores]) for block in blocks]
 
 
 class _GrowingLayer(DynamicLayer):
-    """One layer's keys_RHKD and values_RHKD with room behind them: a token is written in its place, and nothing is copied."""
+    """One layer of the rows of one block: a token is written in its place in the store, and nothing is copied."""
 
-    def __init__(self, keys_RHKD: Tensor, values_RHKD: Tensor) -> None:
+    def __init__(self, store: _Store, rows: slice, slots: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # transformers does not annotate it
-        self.lazy_initialization(keys_RHKD, values_RHKD)
-        self._roomy_keys, self._roomy_values = _with_room(keys_RHKD), _with_room(values_RHKD)
-        self._show(keys_RHKD.shape[2])
+        self.lazy_initialization(store.keys, store.values)
+        self._store, self._rows = store, rows
+        self._show(slots)
 
     def update(
         self,
@@ -58,26 +91,17 @@ class _GrowingLayer(DynamicLayer):
         *_args: Any,
         **_kwargs: Any,
     ) -> tuple[Tensor, Tensor]:
-        before = self._slots
-        after = before + key_states.shape[2]
-        if after > self._roomy_keys.shape[2]:
-            self._roomy_keys, self._roomy_values = _with_room(self._roomy_keys), _with_room(self._roomy_values)
-        self._roomy_keys[:, :, before:after] = key_states
-        self._roomy_values[:, :, before:after] = value_states
+        before, after = self._slots, self._slots + key_states.shape[2]
+        self._store.enlarge(after)
+        self._store.keys[self._rows, :, before:after] = key_states
+        self._store.values[self._rows, :, before:after] = value_states
         return self._show(after)
 
     def _show(self, slots: int) -> tuple[Tensor, Tensor]:
         self._slots = slots
-        self.keys, self.values = self._roomy_keys[:, :, :slots], self._roomy_values[:, :, :slots]
+        self.keys = self._store.keys[self._rows, :, :slots]
+        self.values = self._store.values[self._rows, :, :slots]
         return self.keys, self.values
-
-
-def _with_room(states_RHKD: Tensor) -> Tensor:
-    return functional.pad(states_RHKD, (0, 0, 0, ROOM))
-
-
-def _growing(pairs: Sequence[tuple[Tensor, Tensor]]) -> Cache:
-    return Cache(layers=[_GrowingLayer(keys, values) for keys, values in pairs])
 
 
 def pad_left(sequences: Sequence[Sequence[int]], slots: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -108,7 +132,7 @@ class Start:
     def slots(self, prompt: Sequence[int]) -> int:
         """Return the slots that a prompt is padded to."""
         rest = self.rest_of(prompt)
-        return len(prompt) - len(rest) + slots_of(len(rest))
+        return len(prompt) - len(rest) + continued_slots(len(rest))
 
 
 @torch.inference_mode()
@@ -123,15 +147,19 @@ def read_start(model: Any, ids: tuple[int, ...]) -> Start:
 
 
 def _given(model: Any, cache: Cache) -> dict[str, Any]:
-    """Return the arguments that hand a model its cache, to be read and added to."""
+    """Return the arguments that hand a model its cache, to be read and added to: another name since transformers 5.24."""
+    name = "cache" if "cache" in _arguments(type(_network(model)).forward) else "past_key_values"
+    return {name: cache, "use_cache": True}
+
+
+def _network(model: Any) -> nn.Module:
     network: nn.Module = model.get_base_model() if hasattr(model, "peft_config") else model
-    return {_cache_argument(type(network).forward): cache, "use_cache": True}
+    return network
 
 
 @functools.lru_cache
-def _cache_argument(forward: Callable[..., Any]) -> str:
-    """Return what a model's class calls its cache: `cache` since transformers 5.24, `past_key_values` before that."""
-    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
+def _arguments(forward: Callable[..., Any]) -> frozenset[str]:
+    return frozenset(inspect.signature(forward).parameters)
 
 
 def _pairs(cache: Any) -> list[tuple[Tensor, Tensor]]:
@@ -144,37 +172,64 @@ def windowed(model: Any) -> bool:
     return any(kind != "full_attention" for kind in getattr(model.config.get_text_config(), "layer_types", None) or ())
 
 
+def takes_masks(model: Any) -> bool:
+    """Say whether a pass may be given a mask of four dimensions: not if layers have windows, or count distances by the mask."""
+    return not windowed(model) and "position_ids" in _arguments(type(_network(model)).forward)
+
+
+def _mask(model: Any, mask_RK: Tensor, queries: int) -> Tensor:
+    """Return the mask of a pass that reads the last `queries` slots, from mask_RK (1 for tokens, 0 for padding)."""
+    if not takes_masks(model):
+        return mask_RK
+    slots_K = torch.arange(mask_RK.shape[1], device=mask_RK.device)
+    query_S1 = slots_K[-queries:, None]
+    sees_RSK = (mask_RK[:, None] == 1) & (slots_K <= query_S1) | (
+        slots_K == query_S1
+    )  # padding sees itself, so is finite
+    added_RSK = torch.zeros(sees_RSK.shape, dtype=model.dtype, device=mask_RK.device)
+    return added_RSK.masked_fill_(~sees_RSK, torch.finfo(model.dtype).min)[:, None]
+
+
 @torch.inference_mode()
-def prefill(model: Any, start: Start, prompts: Sequence[Sequence[int]]) -> tuple[Prefixes, Tensor]:
+def prefill(model: Any, start: Start, prompts: Sequence[Sequence[int]], batch: int) -> tuple[Prefixes, Tensor]:
     """Return the prompts as prefixes and logits_RV for their next token; all prompts have one `Start.slots`."""
-    slots = start.slots(prompts[0])
+    slots, spare = start.slots(prompts[0]), 0 if takes_masks(model) else 1
     rests = [start.rest_of(prompt) for prompt in prompts]
     groups: dict[tuple[bool, int], list[int]] = {}
     for i, (prompt, rest) in enumerate(zip(prompts, rests, strict=True)):
-        groups.setdefault((len(rest) < len(prompt), slots_of(len(rest), READ_STEP)), []).append(i)
-    found: dict[int, tuple[list[tuple[Tensor, Tensor]], Tensor, Tensor]] = {}
+        groups.setdefault((len(rest) < len(prompt), read_slots(len(rest), spare)), []).append(i)
+    rows = len(prompts) + -len(prompts) % batch
+    mask_RK = torch.zeros(rows, slots, dtype=torch.long, device=model.device)
+    stores: list[_Store] = []
+    logits: list[Tensor] = []
+    order: list[int] = []
     for (started, length), members in groups.items():
-        for first in range(0, len(members), PREFILL_ROWS):
-            block = members[first : first + PREFILL_ROWS]
-            past = start if started else Start((), [])
-            cache, mask_RK, logits_RV = _read_rests(model, past, [rests[i] for i in block], length)
-            wide_RK = functional.pad(mask_RK, (slots - mask_RK.shape[1], 0))
-            pairs = [(_widen(keys, slots), _widen(values, slots)) for keys, values in _pairs(cache)]
-            for row, i in enumerate(block):
-                own = slice(row, row + 1)
-                found[i] = ([(keys[own], values[own]) for keys, values in pairs], wide_RK[own], logits_RV[own])
-    rows = [found[i] for i in range(len(prompts))]
-    layers = zip(*(pairs for pairs, _, _ in rows), strict=True)
-    joined = [(torch.cat([keys for keys, _ in layer]), torch.cat([values for _, values in layer])) for layer in layers]
-    mask_RK = torch.cat([mask for _, mask, _ in rows])
-    logits_RV = torch.cat([logits for _, _, logits in rows])
-    return Prefixes([_growing(joined)], mask_RK, mask_RK.sum(-1), len(prompts)), logits_RV
+        past, together = start if started else Start((), []), read_rows(length)
+        for first in range(0, len(members), together):
+            block = members[first : first + together]
+            cache, whole_RK, logits_RV = _read_rests(model, past, [rests[i] for i in block], length, together)
+            stores = stores or [_roomy(keys, rows, slots) for keys, _ in _pairs(cache)]
+            at_R, from_ = torch.tensor(block, device=model.device), slots - whole_RK.shape[1]
+            mask_RK[at_R, from_:] = whole_RK[: len(block)]
+            for store, (keys, values) in zip(stores, _pairs(cache), strict=True):
+                store.keys[at_R, :, from_:slots] = keys[: len(block)]
+                store.values[at_R, :, from_:slots] = values[: len(block)]
+            logits.append(logits_RV[: len(block)])
+            order += block
+    mask_RK[len(prompts) :] = mask_RK[0]
+    back_R = torch.tensor(order, device=model.device).argsort()
+    return Prefixes(stores, mask_RK, mask_RK.sum(-1), len(prompts), batch), torch.cat(logits)[back_R]
+
+
+def _roomy(like_RHKD: Tensor, rows: int, slots: int) -> _Store:
+    shape = (rows, like_RHKD.shape[1], slots + ROOM, like_RHKD.shape[3])
+    return _Store(like_RHKD.new_zeros(shape), like_RHKD.new_zeros(shape))
 
 
 def _read_rests(
-    model: Any, start: Start, rests: Sequence[Sequence[int]], slots: int
+    model: Any, start: Start, rests: Sequence[Sequence[int]], slots: int, rows: int
 ) -> tuple[DynamicCache, Tensor, Tensor]:
-    padded = [*rests, *[rests[0]] * (PREFILL_ROWS - len(rests))]
+    padded = [*rests, *[rests[0]] * (rows - len(rests))]
     tokens_RK, mask_RK = pad_left(padded, slots, model.device)
     whole_RK = functional.pad(mask_RK, (len(start.ids), 0), value=1)
     pairs = [
@@ -183,22 +238,12 @@ def _read_rests(
     cache = DynamicCache(pairs) if pairs else DynamicCache()
     out = model(
         input_ids=tokens_RK,
-        attention_mask=whole_RK,
+        attention_mask=_mask(model, whole_RK, slots),
         position_ids=_positions(whole_RK)[:, len(start.ids) :],
         **_given(model, cache),
         logits_to_keep=1,
     )
     return cache, whole_RK, out.logits[:, -1]
-
-
-def _joined(parts: Sequence[Tensor]) -> Tensor:
-    """Return the rows of all parts; one part is not copied."""
-    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
-
-
-def _widen(states_RHKD: Tensor, slots: int) -> Tensor:
-    """Return keys_RHKD or values_RHKD with empty slots in front, up to `slots` of them."""
-    return functional.pad(states_RHKD, (0, 0, slots - states_RHKD.shape[2], 0))
 
 
 @torch.inference_mode()
@@ -210,35 +255,29 @@ def extend(model: Any, prefixes: Prefixes, parents_R: Tensor, tokens_R: Tensor, 
     tokens_R = torch.cat([tokens_R, tokens_R[:1].expand(padding)]).to(model.device)
     longer = _select(prefixes, parents_R, rows, batch)
     longer.mask_RK = functional.pad(longer.mask_RK, (0, 1), value=1)
+    mask = _mask(model, longer.mask_RK, 1)
     logits = []
     for number, cache in enumerate(longer.caches):
         block = slice(number * batch, (number + 1) * batch)
         out = model(
             input_ids=tokens_R[block, None],
-            attention_mask=longer.mask_RK[block],
+            attention_mask=mask[block],
             position_ids=longer.positions_R[block, None],
             **_given(model, cache),
         )
         logits.append(out.logits[:, -1])
     longer.positions_R = longer.positions_R + 1
-    return longer, _joined(logits)[:rows]
+    return longer, (logits[0] if len(logits) == 1 else torch.cat(logits))[:rows]
 
 
 def _select(prefixes: Prefixes, parents_R: Tensor, rows: int, batch: int) -> Prefixes:
     """Return the chosen prefixes in blocks of `batch`; nothing is copied where they stand as they should."""
-    same = torch.arange(len(parents_R), device=parents_R.device)
-    whole = len(prefixes.mask_RK) == len(parents_R) == batch * len(prefixes.caches)
-    if whole and torch.equal(parents_R[:rows], same[:rows]):
-        return Prefixes(prefixes.caches, prefixes.mask_RK, prefixes.positions_R, rows)
-    blocks = [parents_R[start : start + batch] for start in range(0, len(parents_R), batch)]
-    pairs: list[list[tuple[Tensor, Tensor]]] = [[] for _ in blocks]
-    for layer in zip(*(_pairs(cache) for cache in prefixes.caches), strict=True):
-        keys_RHKD = _joined([keys for keys, _ in layer])
-        values_RHKD = _joined([values for _, values in layer])
-        for block, chosen in zip(pairs, blocks, strict=True):
-            block.append((keys_RHKD[chosen], values_RHKD[chosen]))
-    caches = [_growing(block) for block in pairs]
-    return Prefixes(caches, prefixes.mask_RK[parents_R], prefixes.positions_R[parents_R], rows)
+    same_R = torch.arange(rows, device=parents_R.device)
+    if len(prefixes.mask_RK) == len(parents_R) and torch.equal(parents_R[:rows], same_R):
+        prefixes.rows = rows
+        return prefixes
+    stores = [store.chosen(parents_R) for store in prefixes.stores]
+    return Prefixes(stores, prefixes.mask_RK[parents_R], prefixes.positions_R[parents_R], rows, batch)
 
 
 @torch.inference_mode()

@@ -79,7 +79,7 @@ class _Wave:
     def draw(self) -> list[Completion]:
         prompts = list(dict.fromkeys(draw.ask.prompt for draw in self.draws))
         number = {prompt: i for i, prompt in enumerate(prompts)}
-        prefixes, logits_RV = prefill(self.model, self.start, prompts)
+        prefixes, logits_RV = prefill(self.model, self.start, prompts, self.batch)
         live = list(range(len(self.draws)))
         row_N = torch.tensor([number[draw.ask.prompt] for draw in self.draws])
         t = 0
