@@ -54,7 +54,7 @@ def test_a_command_alone_is_parsed_as_among_all_commands(capsys: pytest.CaptureF
 def test_no_command_or_an_unknown_one_is_told_of_all_commands(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["no-such-command"])
-    assert "choose from 'demo'" in capsys.readouterr().err
+    assert capsys.readouterr().err == "lockedroom: no-such-command: no such command (lockedroom --help)\n"
     with pytest.raises(SystemExit):
         main(["--help"])
     shown = capsys.readouterr().out
@@ -185,3 +185,29 @@ def test_a_terminal_that_knows_only_ascii_still_gets_the_result(tmp_path: Path) 
     refused = lockedroom("inspect", "run", "--code", "größe", cwd=tmp_path, env={"PYTHONIOENCODING": "ascii"})
     assert refused.returncode == 2
     assert b"Traceback" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["evalute"], "lockedroom: evalute: no such command; did you mean evaluate? (lockedroom --help)"),
+        ([], "lockedroom: COMMAND is missing (lockedroom --help)"),
+        (["evaluate", "--datset", "x"], "lockedroom evaluate: --datset: no such flag; did you mean --dataset? (lockedroom evaluate --help)"),
+        (["evaluate", "--timeout=3"], "lockedroom evaluate: --timeout: no such flag; did you mean --scorer-timeout? (lockedroom evaluate --help)"),
+        (["evaluate", "--model", "x"], "lockedroom evaluate: --model: no such flag; did you mean --policy? (lockedroom evaluate --help)"),
+        (["evaluate", "--\x1b[31m"], "lockedroom evaluate: --␛[31m: no such flag (lockedroom evaluate --help)"),
+        (["holdout", "sael"], "lockedroom holdout: sael: no such command; did you mean seal? (lockedroom holdout --help)"),
+        (["runs", "--sort", "nam"], "lockedroom runs: --sort: nam: not one of started, name, policy, dataset, rate, attempts; "
+                                    "did you mean name? (lockedroom runs --help)"),
+        (["runs", "a", "b"], "lockedroom runs: 'b': nothing more was expected here (lockedroom runs --help)"),
+        (["compare"], "lockedroom compare: RUN is missing (lockedroom compare --help)"),
+        (["view", "--port", "abc"], "lockedroom view: --port: invalid int value: 'abc' (lockedroom view --help)"),
+    ],
+)  # fmt: skip
+def test_a_slip_gets_one_message_that_names_what_was_meant(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == f"{said}\n"

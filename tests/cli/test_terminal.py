@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
+from lockedroom.cli.progress import recorded_attempts
 from lockedroom.cli.terminal import TerminalMarkdown
 
 PRINTS = """
@@ -56,7 +58,7 @@ def test_no_color_is_respected() -> None:
 
 
 def test_a_command_draws_at_a_terminal_and_prints_markdown_into_a_pipe(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text('{"kind": "evaluate"}')
+    (tmp_path / "manifest.json").write_text('{"format": "lockedroom.run/1", "kind": "evaluate"}')
     command = [sys.executable, "-m", "lockedroom", "runs", str(tmp_path)]
     piped = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "| --" in piped
@@ -99,7 +101,8 @@ with TerminalMarkdown(sys.stdout) as out:
 
 
 def _drawn(text: str, **environment: str) -> str:
-    return _at_terminal([sys.executable, "-c", DRAWS.format(text=text)], TERM="dumb", **environment)
+    shown = _at_terminal([sys.executable, "-c", DRAWS.format(text=text)], NO_COLOR="1", **environment)
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown)
 
 
 def test_what_a_policy_wrote_loses_no_sign_of_it() -> None:
@@ -122,3 +125,39 @@ def test_columns_meet_where_letters_are_wide() -> None:
 def test_a_narrow_terminal_folds_and_loses_nothing() -> None:
     table = f"| wrote | n   |\n| ----- | --: |\n| {'x' * 90} | 7 |\n"
     assert _drawn(table, COLUMNS="40").count("x") == 90
+
+
+WIDE_TABLE = "| k   | pass@k | pointwise        | note                |\n| --- | -----: | ---------------- | ------------------- |\n| 1   | 0.3700 | [0.3485, 0.3915] | a few words of text |\n"
+
+
+def test_a_table_that_does_not_fit_is_told_row_by_row_and_loses_nothing() -> None:
+    shown = _drawn(WIDE_TABLE, COLUMNS="30").replace("\r\n", "\n")
+    assert shown == "k 1\n  pass@k 0.3700\n  pointwise [0.3485, 0.3915]\n  note a few words of text\n"
+
+
+def test_a_table_folds_text_before_it_breaks_an_interval() -> None:
+    lines = [line.rstrip() for line in _drawn(WIDE_TABLE, COLUMNS="45").splitlines() if line.strip()]
+    assert lines[-2:] == [" 1  0.3700  [0.3485, 0.3915]  a few words of", f"{' ' * 30}text"]
+
+
+def test_what_takes_a_second_shows_that_it_is_at_work() -> None:
+    says = """
+import time
+from lockedroom.cli.progress import waiting
+with waiting("audit"):
+    time.sleep({seconds})
+print("done")
+"""
+    assert "audit" in _at_terminal([sys.executable, "-c", says.format(seconds=1.5)])
+    assert "audit" not in _at_terminal([sys.executable, "-c", says.format(seconds=0.1)])
+
+
+def test_recorded_completions_say_what_is_left(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"id": "a"}\n' * 30)
+    (tmp_path / "c.jsonl").write_text('{"id": "a", "samples": ["x", "y"]}\n')
+    assert recorded_attempts(tmp_path / "d.jsonl", tmp_path / "c.jsonl", None) == 60
+    (tmp_path / "c.jsonl").write_text('{"id": "a", "completion": "x"}\n')
+    assert recorded_attempts(tmp_path / "d.jsonl", tmp_path / "c.jsonl", 7) == 7
+    for text in ("", "[1]\n", "not JSON\n", "[" * 100_000):
+        (tmp_path / "c.jsonl").write_text(text)
+        assert recorded_attempts(tmp_path / "d.jsonl", tmp_path / "c.jsonl", None) is None

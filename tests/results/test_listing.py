@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,34 @@ def test_the_command_prints_a_table_and_json(folder: Path, capsys: pytest.Captur
     assert "unfinished" in capsys.readouterr().out
     assert main(["runs", str(folder), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["runs"]) == 4
+
+
+def test_the_manifest_of_something_else_is_no_run(folder: Path) -> None:
+    for name, text in {"extension": '{"name": "x", "version": 3}', "list": "[1]", "web": '{"format": 7}'}.items():
+        (folder / name).mkdir()
+        (folder / name / "manifest.json").write_text(text)
+    names = {Path(one.path).name: one.state for one in list_runs(folder)}
+    assert names == {
+        "good": "finished",
+        "bad": "finished",
+        "begun": "unfinished",
+        "broken": "unreadable",
+        "list": "unreadable",
+    }
+
+
+def test_states_are_kinds_too(folder: Path) -> None:
+    assert [Path(one.path).name for one in list_runs(folder, kind="unfinished")] == ["begun"]
+
+
+def test_a_rate_is_listed_with_its_interval_and_a_start_with_its_year(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["runs", str(folder), "--match", "good"]) == 0
+    assert re.search(r"1\.000 \[0\.\d{3}, 1\.000\] \| 20\d\d-", capsys.readouterr().out)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser can look into every folder")
+def test_a_folder_that_cannot_be_looked_into_is_listed(folder: Path) -> None:
+    (folder / "closed").mkdir(mode=0)
+    assert {Path(one.path).name: one.state for one in list_runs(folder)}["closed"] == "unreadable"

@@ -87,6 +87,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Audit, print the report, and return 0, 1 or 2."""
+    from lockedroom.cli.progress import waiting
     from lockedroom.errors import BadInput
     from lockedroom.loops.audit import AuditConfig, audit
     from lockedroom.results.run_folder import default_folder
@@ -117,7 +118,9 @@ def run(args: argparse.Namespace) -> int:
         scorer_timeout=args.scorer_timeout,
         scorer_memory=args.scorer_memory,
     )
-    done = audit(config, Path(args.out) if args.out else default_folder("audit", args.scorer), command=sys.argv)
+    out = Path(args.out) if args.out else default_folder("audit", args.scorer)
+    with waiting(f"audit, for at most {config.budget:g} s:"):
+        done = audit(config, out, command=sys.argv)
     return print_audited(done, args)
 
 
@@ -141,6 +144,7 @@ def _mine(args: argparse.Namespace) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
+    from lockedroom.cli.progress import waiting
     from lockedroom.errors import BadInput
     from lockedroom.results.audit_check import open_audit, replay_findings
     from lockedroom.visible import visible
@@ -151,7 +155,8 @@ def _replay(args: argparse.Namespace) -> int:
     if unknown:
         held = ", ".join(one.id for one in report.findings) or "none"
         raise BadInput(f"{args.replay}: no finding {visible(unknown[0], 60)!r}; it holds {held}")
-    replayed = replay_findings(manifest, report, chosen)
+    with waiting(f"replay {len(chosen):,} findings"):
+        replayed = replay_findings(manifest, report, chosen)
     if args.json:
         from lockedroom.cli.json_output import print_json
 
@@ -165,9 +170,11 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 def _kill_matrix(args: argparse.Namespace) -> int:
+    from lockedroom.cli.progress import waiting
     from lockedroom.loops.kill_matrix import make_matrix, render_matrix
 
-    matrix = make_matrix([Path(name) for name in args.golden], whole=args.json)
+    with waiting("kill matrix"):
+        matrix = make_matrix([Path(name) for name in args.golden], whole=args.json)
     if args.json:
         from lockedroom.cli.json_output import print_json
 

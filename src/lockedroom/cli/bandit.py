@@ -52,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
     require_torch("the microscope")
     if args.plot is not None:
         check_plot(args.plot)
+    from lockedroom.cli.progress import waiting
     from lockedroom.errors import BadInput
     from lockedroom.loops.bandit import look_at_bandit
 
@@ -62,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
         given["draws"] = 4
     if args.slow is not None:
         given.setdefault("measured", 0)
-    looked = look_at_bandit(_setting(given), args.out, command=sys.argv)
+    with waiting("bandit"):
+        looked = look_at_bandit(_setting(given), args.out, command=sys.argv)
     if args.plot is not None:
         from lockedroom.report.learning_plots import plot_bandit
 

@@ -41,6 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Compare and print. Exit 0; 1 when --require is not met; or the code of the refusal."""
+    from lockedroom.cli.progress import waiting
     from lockedroom.results.compare import CompareOptions, compare, compare_anyway
     from lockedroom.results.compare_rendering import render_anyway, render_certificate, satisfied
 
@@ -62,7 +63,8 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.rescore:
         return _rescored(args, paths, options)
-    certificate = compare(paths, options)
+    with waiting("compare"):
+        certificate = compare(paths, options)
     print_json(certificate) if args.json else print(render_certificate(certificate), end="")
     return 0 if satisfied(certificate, args.require) else 1
 

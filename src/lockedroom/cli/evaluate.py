@@ -59,7 +59,7 @@ _CONFIG_FLAGS = ("dataset", "completions", "policy", "scorer", "draws", "limit",
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print the summary. Exit 0, or the code of the error raised."""
-    from lockedroom.cli.progress import attempts_of, progress_bar
+    from lockedroom.cli.progress import attempts_of, progress_bar, recorded_attempts
     from lockedroom.errors import BadInput
     from lockedroom.loops.configuration import read_config
     from lockedroom.loops.evaluate import evaluate
@@ -77,12 +77,13 @@ def run(args: argparse.Namespace) -> int:
     known = config.draws or (1 if config.policy else None)
     if args.on is not None and args.workers != 1:
         raise BadInput(f"--workers {args.workers}: with --on the cluster decides; leave out one of the two")
-    with (
-        opened_engine(args.on) as engine,
-        progress_bar(
-            "evaluate", out, lambda: None if known is None else attempts_of(Path(config.dataset), known, config.limit)
-        ) as progress,
-    ):
+
+    def total() -> int | None:
+        if known is None:
+            return recorded_attempts(Path(config.dataset), Path(config.completions or ""), config.limit)
+        return attempts_of(Path(config.dataset), known, config.limit)
+
+    with opened_engine(args.on) as engine, progress_bar("evaluate", out, total) as progress:
         done = evaluate(
             config, out, resume=args.resume, workers=args.workers, engine=engine, command=sys.argv, progress=progress
         )

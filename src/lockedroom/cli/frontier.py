@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot is not None:
         check_plot(args.plot)
     from lockedroom.cli.progress import progress_bar
-    from lockedroom.loops.frontier import trace_frontier
+    from lockedroom.loops.frontier import completions_of, trace_frontier
     from lockedroom.results.frontier import FrontierSetting, render_frontier
 
     given = {
@@ -48,8 +48,9 @@ def run(args: argparse.Namespace) -> int:
         given["betas"] = numbers("--betas", args.betas)
     if args.ns is not None:
         given["ns"] = whole_numbers("--ns", args.ns)
-    with progress_bar("frontier") as progress:
-        result = trace_frontier(FrontierSetting(**given), args.out, command=sys.argv, progress=progress)
+    setting = FrontierSetting(**given)
+    with progress_bar("frontier", total=lambda: completions_of(setting)) as progress:
+        result = trace_frontier(setting, args.out, command=sys.argv, progress=progress)
     if args.plot is not None:
         from lockedroom.report.learning_plots import plot_frontier
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -113,7 +115,7 @@ def describe(example: Example, record: Record, limit: int | None) -> str:
     facts = "" if completion is None else _facts(completion.logprob, completion.finish_reason)
     return "\n".join(
         [
-            title.ljust(RULE_WIDTH, "─"),
+            title.ljust(_rule_width(), "─"),
             f"prompt      {visible(example.prompt, limit)}",
             f"expected    {visible(str(example.expected_answer), limit)}",
             f"completion  {text}{facts}",
@@ -121,6 +123,11 @@ def describe(example: Example, record: Record, limit: int | None) -> str:
             "",
         ]
     )
+
+
+def _rule_width() -> int:
+    """At most that of the terminal."""
+    return min(RULE_WIDTH, shutil.get_terminal_size().columns) if sys.stdout.isatty() else RULE_WIDTH
 
 
 def _facts(logprob: float | None, finish_reason: object) -> str:

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 
 from lockedroom._version import __version__
+from lockedroom.cli.parsing import CommandParser
 from lockedroom.errors import BadInput, LockedroomError
 from lockedroom.visible import visible
 
@@ -62,7 +63,7 @@ _MODULES = {"import": "import_"}
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of all commands, or of one alone: making all takes longer than a short run."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="lockedroom",
         description="Measure, select and learn with verifiable rewards; every number can be re-derived, or is refused.",
         epilog=EPILOG,

@@ -1,4 +1,7 @@
-"""Progress on stderr: a bar with rate, time, what is left and the pass rate so far on a terminal, nothing otherwise."""
+"""Progress on stderr: a bar with rate, time, what is left and the pass rate so far on a terminal, nothing otherwise.
+
+What cannot say how far it is shows that it is at work, once it has taken a second.
+"""
 
 from __future__ import annotations
 
@@ -72,6 +75,64 @@ def watched(what: str, run: Path | None, every: float = WATCH_SECONDS) -> Callab
         return text
 
     return say
+
+
+@contextlib.contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Show a spinner with the time on a terminal when what is done inside takes over a second."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    import threading
+
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    shown = Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True), transient=True)  # fmt: skip
+    shown.add_task(what, total=None)
+    ended, lock = False, threading.Lock()
+
+    def show() -> None:
+        with lock:
+            if not ended:
+                shown.start()
+
+    timer = threading.Timer(WATCH_SECONDS, show)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        with lock:
+            ended = True
+        timer.cancel()
+        shown.stop()
+
+
+def records_of(run: Path) -> int | None:
+    """Return how many records a run says it holds; None where it cannot be read, which is not for a bar to say."""
+    import json
+
+    try:
+        return int(json.loads((run / "manifest.json").read_bytes())["files"]["records.jsonl"]["lines"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return None
+
+
+def recorded_attempts(dataset: Path, completions: Path, limit: int | None) -> int | None:
+    """Return how many attempts recorded completions make, by the shape of their first line; None where that does not say."""
+    import json
+
+    if completions.suffix != ".jsonl" or not completions.is_file():
+        return None
+    with completions.open("rb") as file:
+        first = file.readline(WATCH_BYTES)
+    try:
+        samples = json.loads(first).get("samples")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    draws = len(samples) if isinstance(samples, list) else 1
+    return attempts_of(dataset, draws, limit)
 
 
 def attempts_of(dataset: Path, draws: int, limit: int | None) -> int | None:

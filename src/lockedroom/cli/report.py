@@ -37,6 +37,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Write the page and say where; exit 0."""
+    from lockedroom.cli.progress import waiting
     from lockedroom.errors import BadInput
     from lockedroom.report.document import make_page, not_comparable_page
     from lockedroom.report.page import write_page
@@ -51,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput("--margin, --confidence, --metric, --knobs, --assume-equal and --not-comparable are for several runs; one was named")  # fmt: skip
     if args.not_comparable and options != CompareOptions(show=20):
         raise BadInput("--not-comparable gives no verdict; leave out the other flags of a comparison")
-    page = not_comparable_page(runs) if args.not_comparable else make_page(runs, options)
+    with waiting("report"):
+        page = not_comparable_page(runs) if args.not_comparable else make_page(runs, options)
     default = runs[0].parent / (f"{runs[0].name}.html" if len(runs) == 1 else "comparison.html")
     out = Path(args.out) if args.out else default
     write_page(page, out)

@@ -28,13 +28,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Re-score and print each new summary; exit 0."""
     from lockedroom.cli.json_output import print_json
-    from lockedroom.cli.progress import progress_bar
+    from lockedroom.cli.progress import progress_bar, records_of
     from lockedroom.loops.rescore import RescoreConfig, rescore_all
     from lockedroom.results.rendering import render_summary
 
     runs = [Path(name) for name in args.runs]
     config = RescoreConfig(scorer=args.scorer, scorer_timeout=args.scorer_timeout, scorer_memory=args.scorer_memory)
-    with progress_bar("rescore") as progress:
+    counts = [records_of(run) for run in runs]
+    total = None if None in counts else sum(count or 0 for count in counts)
+    with progress_bar("rescore", total=lambda: total) as progress:
         done = rescore_all(runs, _outs(runs, Path(args.out)), config, command=sys.argv, progress=progress)
     if args.json:
         print_json([{"origin": str(one.origin), "run": str(one.path), "summary": one.summary} for one in done])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,9 @@ from lockedroom.cli.json_output import print_json
 if TYPE_CHECKING:
     from lockedroom.results.listing import Listed
 
+HEADER = ("run", "kind", "pass rate", "started", "policy", "dataset", "scorer", "attempts", "failed")
+NUMBERS = (2, 7, 8)
+WIDE, NARROW = 130, range(4)  # columns of a terminal; those of the table that are shown in fewer
 SORTS = ("started", "name", "policy", "dataset", "rate", "attempts")
 
 
@@ -28,7 +33,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="FOLDER",
         help="where to look, folders below included (default: runs)",
     )
-    add("--kind", metavar="KIND", help="only runs of this kind: evaluate, select, learn, audit, …")
+    add(
+        "--kind",
+        metavar="KIND",
+        help="only runs of this kind (evaluate, select, learn, audit, …) or unfinished or unreadable ones",
+    )
     add("--match", action="append", default=[], metavar="TEXT", help="in path, policy, dataset or scorer (repeatable)")
     add("--sort", choices=SORTS, default="started", help="default: started")
     add("--reverse", action="store_true", help="the other way round")
@@ -48,17 +57,25 @@ def run(args: argparse.Namespace) -> int:
     if not runs:
         print(f"{args.folder}: no runs here" + (" that match" if args.kind or args.match else ""))
         return 0
-    header = ("run", "kind", "policy", "dataset", "scorer", "pass rate", "attempts", "failed", "started")
-    print("\n".join(text_table(header, [_row(one, Path(args.folder)) for one in runs], numbers=(5, 6, 7))))
+    rows = [_row(one, Path(args.folder)) for one in runs]
+    shown = range(len(HEADER))
+    if sys.stdout.isatty() and shutil.get_terminal_size().columns < WIDE:
+        shown = NARROW
+    numbers = [i for i, column in enumerate(shown) if column in NUMBERS]
+    print("\n".join(text_table([HEADER[i] for i in shown], [[row[i] for i in shown] for row in rows], numbers=numbers)))
+    if shown is NARROW:
+        print(f"(policy, dataset, scorer and counts: in a terminal of {WIDE} columns, or with --json)")
     return 0
 
 
 def _row(one: Listed, folder: Path) -> tuple[str, ...]:
     from lockedroom.visible import visible
 
-    rate = "" if one.rate is None else f"{one.rate:.4f}"
+    rate = "" if one.rate is None else f"{one.rate:.3f}"
+    if one.low is not None and one.high is not None:
+        rate += f" [{one.low:.3f}, {one.high:.3f}]"
     counts = tuple("" if count is None else f"{count:,}" for count in (one.attempts, one.failed))
     kind = one.kind if one.state == "finished" else one.state
     path = str(Path(one.path).relative_to(folder))
-    return (visible(path, 120), visible(kind, 20), visible(one.policy, 40), visible(one.dataset, 30),
-            visible(one.scorer, 30), rate, *counts, visible(one.started[5:16].replace("T", " "), 20))  # fmt: skip
+    return (visible(path, 120), visible(kind, 20), rate, visible(one.started[:16].replace("T", " "), 20), visible(one.policy, 40),
+            visible(one.dataset, 30), visible(one.scorer, 30), *counts)  # fmt: skip

@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _select(args: argparse.Namespace, out: Path) -> int:
-    from lockedroom.cli.progress import progress_bar
+    from lockedroom.cli.progress import progress_bar, records_of
     from lockedroom.loops.select import select
     from lockedroom.loops.select_opening import check_before_drawing
 
@@ -133,7 +133,7 @@ def _select(args: argparse.Namespace, out: Path) -> int:
         require_plots_folder(Path(args.plots))
     with opened_engine(args.on) as engine:
         pool, confirm = _pools(args, out, engine)
-        with progress_bar("select") as progress:
+        with progress_bar("select", total=lambda: records_of(pool)) as progress:
             done = select(
                 select_config(args, pool, confirm), out, resume=_unfinished(args, out), engine=engine, command=sys.argv,
                 progress=progress,
@@ -148,12 +148,12 @@ def _select(args: argparse.Namespace, out: Path) -> int:
 
 def _search(args: argparse.Namespace, out: Path) -> int:
     from lockedroom.cli.json_output import print_json
-    from lockedroom.cli.progress import progress_bar
+    from lockedroom.cli.progress import attempts_of, progress_bar
     from lockedroom.loops.search import search
     from lockedroom.results.search import render_search
 
     config = search_config(args)
-    with progress_bar("search") as progress:
+    with progress_bar("search", total=lambda: attempts_of(Path(config.dataset), 1, config.limit)) as progress:
         done = search(config, out, resume=_unfinished(args, out), command=sys.argv, progress=progress)
     if args.json:
         print_json({"run": str(done.path), "search": done.search, "summary": done.summary})
@@ -217,13 +217,15 @@ def _pools(args: argparse.Namespace, out: Path, engine: Engine | None) -> tuple[
 
 
 def _draw(args: argparse.Namespace, out: Path, config: EvaluateConfig, engine: Engine | None) -> Path:
-    from lockedroom.cli.progress import progress_bar
+    from lockedroom.cli.progress import attempts_of, progress_bar
     from lockedroom.loops.evaluate import evaluate
 
     if args.resume and (out / "manifest.json").is_file():
         _require_same(config, out)
         return out
-    with progress_bar("draw") as progress:
+    with progress_bar(
+        "draw", total=lambda: attempts_of(Path(config.dataset), config.draws or 1, config.limit)
+    ) as progress:
         evaluate(config, out, resume=_unfinished(args, out), engine=engine, command=sys.argv, progress=progress)
     return out
 

@@ -33,17 +33,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Replay, simulate and print; exit 0, or 1 when something fails."""
+    from lockedroom.cli.progress import waiting
     from lockedroom.errors import BadInput
     from lockedroom.stats.coverage import SIZES, coverage_table
     from lockedroom.stats.oracles import replay_all
 
     if args.seed < 0:
         raise BadInput(f"--seed {args.seed}: must be 0 or more")
-    replays = list(replay_all())
-    if args.quick:
-        cells = coverage_table(sizes=SIZES[:2], simulations=QUICK_SIMULATIONS, seed=args.seed)
-    else:
-        cells = coverage_table(seed=args.seed)
+    with waiting("selftest"):
+        replays = list(replay_all())
+        if args.quick:
+            cells = coverage_table(sizes=SIZES[:2], simulations=QUICK_SIMULATIONS, seed=args.seed)
+        else:
+            cells = coverage_table(seed=args.seed)
     return report(replays, cells, as_json=args.json)
 
 

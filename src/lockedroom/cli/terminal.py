@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 _BAR = re.compile(r"(?<!\\)\|")
 _RULE = re.compile(r"\|( -+:? \|)+")
+_WORD = re.compile(r"\[[^\]]*\]|\S+")
+LONGEST_WORD = 24
+EDGE, GAP = 2, 2  # columns of a drawn table's sides, and between two of its columns
 _VERDICTS = {
     "BETTER": "bold green",
     "WORSE": "bold red",
@@ -90,13 +93,61 @@ class TerminalMarkdown(io.TextIOBase):
                 self._console.print(_styled(line))
             return
         header, rule, *rows = cells
+        numbers = [i for i, dashes in enumerate(rule) if dashes.endswith(":")]
+        widths = column_widths(header, rows, numbers, self._console.width - EDGE)
+        if widths is None:
+            self._stack(header, rows)
+            return
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, header_style="bold")
-        for name, dashes in zip(header, rule, strict=True):
-            number = dashes.endswith(":")
-            table.add_column(Text(name), justify="right" if number else "left", no_wrap=number, overflow="fold")
+        for i, (name, width) in enumerate(zip(header, widths, strict=True)):
+            table.add_column(Text(name), justify="right" if i in numbers else "left", width=width, overflow="fold")
         for row in rows:
             table.add_row(*map(_styled, row))
         self._console.print(table, soft_wrap=False)
+
+    def _stack(self, header: list[str], rows: list[list[str]]) -> None:
+        """A table that does not fit, row by row: what a column is called, then its cell; nothing is cut off."""
+        from rich.cells import cell_len
+        from rich.text import Text
+
+        for name, *cells in rows:
+            line, parts = Text(f"{header[0]} {name}".strip(), "bold"), 0
+            for title, cell in zip(header[1:], cells, strict=True):
+                if not cell:
+                    continue
+                part = Text.assemble((f"{title} ".lstrip(), "dim"), _styled(cell))
+                if line.cell_len + 3 + cell_len(part.plain) > self._console.width or not parts:
+                    self._console.print(line)
+                    line = Text("  ")
+                else:
+                    line.append(" · ")
+                line.append_text(part)
+                parts += 1
+            self._console.print(line)
+
+
+def column_widths(header: list[str], rows: list[list[str]], numbers: list[int], room: int) -> list[int] | None:
+    """Return widths that fit into `room`, the widest columns of text made narrower; None where words would have to break.
+
+    Numbers and intervals are never folded, headings between words only, and a word of text only beyond `LONGEST_WORD`.
+    """
+    from rich.cells import cell_len
+
+    columns = [[row[i] for row in rows] for i in range(len(header))]
+    widths, least = [], []
+    for i, (name, column) in enumerate(zip(header, columns, strict=True)):
+        whole = max(map(cell_len, column), default=0)
+        words = [min(cell_len(word), LONGEST_WORD) for cell in column for word in _WORD.findall(cell)]
+        in_name = max(map(cell_len, name.split()), default=0)
+        least.append(max(in_name, whole if i in numbers else max(words, default=0)))
+        widths.append(max(least[-1], whole, cell_len(name)))
+    room -= GAP * (len(header) - 1)
+    while sum(widths) > room:
+        widest = max(range(len(widths)), key=lambda i: (widths[i] > least[i], widths[i]))
+        if widths[widest] <= least[widest]:
+            return None
+        widths[widest] -= 1
+    return widths
 
 
 def _heading(line: str) -> Text:

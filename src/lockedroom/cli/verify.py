@@ -22,11 +22,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Verify each run; the first that does not hold raises Tampered."""
+    from lockedroom.cli.progress import waiting
     from lockedroom.results.kinds import verify_folder
+    from lockedroom.visible import visible
 
     results = []
     for name in args.runs:
-        done = verify_folder(Path(name))
+        with waiting(f"verify {visible(name, 60)}"):
+            done = verify_folder(Path(name))
         results.append(
             {
                 "run": done.path,

@@ -44,6 +44,12 @@ from lockedroom.results.run_folder import indented_json
 CURVE = [math.exp(2.0 - 0.12 * i) for i in range(50)]  # β from 7.4 to 0.02
 
 
+def completions_of(setting: FrontierSetting) -> int:
+    """Return how many completions tracing draws in all. Raises BadInput for unusable settings."""
+    check_setting(setting)
+    return len(setting.betas) * setting.steps * setting.draws * len(find_world(setting.world).contexts)
+
+
 def trace_frontier(
     setting: FrontierSetting,
     out: Path | None = None,

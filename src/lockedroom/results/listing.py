@@ -14,7 +14,14 @@ from lockedroom.results.run_folder import CONFIG, SUMMARY_JSON
 from lockedroom.safeguards.manifest import NAME
 
 SortKey = Literal["started", "name", "policy", "dataset", "rate", "attempts"]
+FAMILY = "lockedroom."  # what every format of ours begins with
 DEEPEST = 6  # folders below the one that is listed
+
+
+class _Format(msgspec.Struct, frozen=True):
+    """A `manifest.json` may be of anything: a web page, an extension of a browser."""
+
+    format: object = None
 
 
 class _Room(msgspec.Struct, frozen=True):
@@ -30,7 +37,7 @@ class _Manifest(msgspec.Struct, frozen=True):
     """The part of a manifest of any kind that a line shows."""
 
     kind: str = "unknown"
-    run_id: str = ""
+    subject: dict[str, object] = {}
     room: _Room = _Room()
     policy: dict[str, object] = {}
     timing: _Timing = _Timing()
@@ -74,7 +81,8 @@ def list_runs(
     sort: SortKey = "started",
     reverse: bool = False,
 ) -> list[Listed]:
-    """Return the runs at and below a folder. `match`: texts that must all occur in path, policy, dataset or scorer.
+    """Return the runs at and below a folder. `match`: texts that must all occur in path, policy, dataset or scorer. `kind` may
+    also be a state. A folder that cannot be looked into is listed as unreadable.
 
     Nothing is verified: the lines say what the manifests and summaries say. Raises BadInput when there is no such folder.
     """
@@ -82,8 +90,8 @@ def list_runs(
         raise BadInput(f"{folder}: no such folder; give the folder that holds your runs")
     found = [
         one
-        for one in map(_read, _folders(folder))
-        if (kind is None or one.kind == kind)
+        for one in map(_read, filter(_is_ours, _folders(folder)))
+        if (kind is None or kind in (one.kind, one.state))
         and all(text.lower() in f"{one.path} {one.policy} {one.dataset} {one.scorer}".lower() for text in match)
     ]
     name = "path" if sort == "name" else sort
@@ -94,19 +102,32 @@ def list_runs(
 
 def _folders(folder: Path) -> Iterator[Path]:
     """Every run folder; what is inside a run belongs to it only when it is a run of its own."""
-    for root, names, files in os.walk(folder):
+    closed: list[OSError] = []
+    for root, names, files in os.walk(folder, onerror=closed.append):
         here = Path(root)
         names[:] = sorted(name for name in names if not name.startswith("."))
         if len(here.relative_to(folder).parts) >= DEEPEST:
             names[:] = []
         if NAME in files or (CONFIG in files and "records.jsonl" in files):
             yield here
+    yield from (Path(str(error.filename)) for error in closed)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a folder is, or may once have been, a run; only what says that it is something else is not."""
+    try:
+        made_by = (
+            msgspec.json.decode((path / NAME).read_bytes(), type=_Format).format if (path / NAME).is_file() else FAMILY
+        )
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return True
+    return isinstance(made_by, str) and made_by.startswith(FAMILY)
 
 
 def _read(path: Path) -> Listed:
-    if not (path / NAME).is_file():
-        return Listed(path=str(path), state="unfinished")
     try:
+        if not (path / NAME).is_file():
+            return Listed(path=str(path), state="unfinished" if os.access(path, os.R_OK | os.X_OK) else "unreadable")
         manifest = msgspec.json.decode((path / NAME).read_bytes(), type=_Manifest)
         raw = (path / SUMMARY_JSON).read_bytes() if (path / SUMMARY_JSON).is_file() else b"{}"
         summary = msgspec.json.decode(raw, type=_Summary)
@@ -119,7 +140,7 @@ def _read(path: Path) -> Listed:
         kind=manifest.kind,
         policy=str(manifest.policy.get("name", "")),
         dataset=str(manifest.room.dataset.get("split", "")),
-        scorer=str(manifest.room.scorer.get("name", "")),
+        scorer=str(manifest.room.scorer.get("name", "") or manifest.subject.get("scorer", "")),
         started=manifest.timing.started or manifest.started,
         attempts=summary.attempts,
         failed=summary.failed,
