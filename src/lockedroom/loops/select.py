@@ -26,12 +26,13 @@ from lockedroom.loops.select_opening import (
     Judges,
     SelectConfig,
     Source,
-    check_select_config,
     encode_select_config,
     open_fresh,
     open_judges,
     open_selector,
     open_source,
+    require_selector,
+    settle_select_config,
 )
 from lockedroom.loops.select_parcels import judge_draws, judged_on
 from lockedroom.records import Example, Record
@@ -106,7 +107,8 @@ def select(
     same room, and BadInput for anything else that cannot be used.
     """
     clock = _Clock()
-    check_select_config(config)
+    config = settle_select_config(config)
+    require_selector(config.selector)
     source = open_source(Path(config.run))
     fresh = None if config.confirm is None else open_fresh(Path(config.confirm), source)
     with contextlib.ExitStack() as stack:

@@ -6,13 +6,13 @@ import contextlib
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from lockedroom.dataset.load import first_refused_by
 from lockedroom.errors import BadInput, NotComparable
-from lockedroom.jsonl import read_batches
+from lockedroom.jsonl import read_batches, reword
 from lockedroom.loops.answers import OwnReader, make_reader, scorer_file_of
 from lockedroom.loops.opening import identify, open_scorer
 from lockedroom.loops.own_selector import OwnSelector, open_selector_file
@@ -20,6 +20,7 @@ from lockedroom.protocols import BatchScorer, Scorer
 from lockedroom.records import Example
 from lockedroom.results.picking import AnySelector, AuditedErrors, Plan, check_ns
 from lockedroom.results.run_folder import EXAMPLES, RECORDS
+from lockedroom.results.search import STRATEGIES
 from lockedroom.results.selection_files import CONFIRM
 from lockedroom.results.selectors import NAMES, NO_PARSER, PROXY, VOTING, Parse, TieRule, Ties, builtin_selector, parser
 from lockedroom.results.verify import verify
@@ -28,6 +29,10 @@ from lockedroom.safeguards.room import ScorerIdentity
 from lockedroom.scorer.builtin import BUILTIN
 from lockedroom.stats.pass_at_k import UnequalDraws
 from lockedroom.visible import visible
+
+if TYPE_CHECKING:
+    from lockedroom.results.audit_folder import AuditManifest
+    from lockedroom.safeguards.audit.examination import Report
 
 
 class SelectConfig(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -78,6 +83,16 @@ class Chosen(msgspec.Struct, frozen=True):
     reader: OwnReader | None = None
 
 
+def settle_select_config(config: SelectConfig) -> SelectConfig:
+    """Return the configuration with every field of its own type, paths as text. Raises BadInput for one that cannot be."""
+    try:
+        settled = msgspec.convert(msgspec.to_builtins(config, enc_hook=str), SelectConfig)
+    except msgspec.ValidationError as error:
+        raise BadInput(f"SelectConfig: {reword(str(error))}") from None
+    check_select_config(settled)
+    return settled
+
+
 def check_select_config(config: SelectConfig) -> None:
     if not 0.5 < config.confidence < 1:
         raise BadInput(f"--confidence {config.confidence}: must lie between 0.5 and 1, e.g. 0.95")
@@ -105,9 +120,7 @@ def check_before_drawing(config: SelectConfig, draws: int | None) -> None:
         if config.parse is not None and config.parse not in BUILTIN:
             _open_named(config, config.parse, "--parse ", stack)
     if config.verifier_audit is not None:
-        from lockedroom.results.audit_check import open_audit
-
-        open_audit(Path(config.verifier_audit))
+        _open_audit(Path(config.verifier_audit))
 
 
 def open_source(path: Path) -> Source:
@@ -174,6 +187,11 @@ def _open_scorer(config: SelectConfig, name: str, flag: str, source: Source, sta
 
 def require_selector(name: str, others: Sequence[str] = ()) -> None:
     """Raise BadInput for a name that is no selector, before anything is drawn for it; `others` are known elsewhere."""
+    if name in STRATEGIES and name not in others:
+        raise BadInput(
+            f"--selector {name}: searches token by token, so it takes no run; use `lockedroom select` with --dataset and --policy, "
+            "or lockedroom.loops.search.search"
+        )
     known = (*NAMES, *others)
     if name not in known and not name.startswith(PROXY) and ".py" not in name:
         import difflib
@@ -254,11 +272,21 @@ def _open_parser(
     return f"own:{scorer.spec.name}", make_reader(scorer, f"own:{scorer.spec.name}", source.path)
 
 
+def _open_audit(path: Path) -> tuple[AuditManifest, Report]:
+    from lockedroom.results.audit_check import open_audit
+    from lockedroom.results.kinds import read_kind
+
+    kind = read_kind(path)
+    if kind != "audit":
+        raise BadInput(
+            f"--verifier-errors {path}: is of kind {visible(kind, 40)!r}, not an audit; make one with: lockedroom audit SCORER"
+        )
+    return open_audit(path)
+
+
 def _read_errors(audit: Path, judges: Judges) -> AuditedErrors:
     """Return the error rates that an audit counted of the scorer that the selector follows. Raises BadInput, Tampered."""
-    from lockedroom.results.audit_check import open_audit
-
-    manifest, report = open_audit(audit)
+    manifest, report = _open_audit(audit)
     follows = judges.proxy_identity or judges.measured_by
     if manifest.subject["source_sha256"] != follows.source_sha256:
         raise BadInput(

@@ -29,13 +29,13 @@ class Held(msgspec.Struct, frozen=True):
 
 def verify_folder(path: Path) -> Held:
     """Verify a finished folder by the kind that its manifest names. Raises Tampered; BadInput for no kind of this version."""
-    kind = _read_kind(path)
+    kind = read_kind(path)
     if kind not in KINDS:
         raise BadInput(f"{path}: is of kind {visible(kind, 40)!r}; this version verifies {', '.join(KINDS)}")
     return KINDS[kind](path)
 
 
-def _read_kind(path: Path) -> str:
+def read_kind(path: Path) -> str:
     """Return the kind; a folder without a manifest that says it raises what reading a run raises."""
     refuse_sealed(path)
     try:
@@ -92,7 +92,7 @@ def _microscope(path: Path) -> Held:
 
     done = verify_microscope(path)
     return Held(
-        str(path), _read_kind(path), done.files, done.rows, done.again, done.not_checked,
+        str(path), read_kind(path), done.files, done.rows, done.again, done.not_checked,
         f"the result follows from what the folder keeps; {done.again:,} of {done.rows:,} rows were made again and agree",
     )  # fmt: skip
 
