@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import json
 import os
@@ -11,22 +10,23 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-import ray
 from ray.cluster_utils import Cluster
 
 from lockedroom import EvaluateConfig, evaluate, select
 from lockedroom.adapters.ray import open_engine
 from lockedroom.cli.main import main
+from lockedroom.loops.engine import Engine
 from lockedroom.loops.select_opening import SelectConfig
 
 EXAMPLES = 3000
+SLOWLY = 1200  # examples that a slow scorer judges: a few parcels for each of two workers
 SAME = ("records.jsonl", "examples.jsonl", "summary.json")
 # A person's scorer that is slow enough to be killed in the middle of a run.
 SLOW = """
@@ -36,19 +36,6 @@ def score(example, completion):
     time.sleep(0.002)
     return {"reward": float(completion == "Final: " + str(example.expected_answer)), "details": {}}
 """
-
-
-@contextlib.contextmanager
-def _cluster(nodes: int = 2) -> Iterator[Cluster]:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
-    try:
-        for _ in range(nodes - 1):
-            cluster.add_node(num_cpus=1)
-        cluster.wait_for_nodes()
-        yield cluster
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +49,25 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in said))
     (folder / "slow.py").write_text(SLOW)
     return folder
+
+
+class Nodes(NamedTuple):
+    engine: Engine
+    lose_one: Callable[[], None]
+
+
+@pytest.fixture(scope="module")
+def two_nodes() -> Iterator[Nodes]:
+    """One cluster for all tests that need one: it takes longer to start than they take to run."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        node = cluster.add_node(num_cpus=1)
+        cluster.wait_for_nodes()
+        with open_engine(f"ray:{cluster.address}") as engine:
+            assert engine.workers == 2
+            yield Nodes(engine, lambda: cluster.remove_node(node, allow_graceful=False))
+    finally:
+        cluster.shutdown()
 
 
 def _config(files: Path, **more: Any) -> EvaluateConfig:
@@ -86,104 +92,7 @@ def _workers() -> list[int]:
     ]
 
 
-@pytest.mark.parametrize(
-    "more",
-    [{}, {"policy": "scripted:Final: 7", "draws": 2}, {"limit": 300, "scorer": "slow.py"}],
-    ids=["recorded", "drawn by the workers", "a person's scorer"],
-)
-def test_two_nodes_write_the_bytes_that_one_process_writes(more: dict[str, Any], files: Path, tmp_path: Path) -> None:
-    if "scorer" in more:
-        more = {**more, "scorer": f"{files / 'slow.py'}:score"}
-    config = _config(files, **more)
-    evaluate(config, tmp_path / "one")
-
-    with _cluster() as cluster, open_engine(f"ray:{cluster.address}") as engine:
-        assert engine.workers == 2
-        evaluate(config, tmp_path / "two", engine=engine)
-
-    assert _same(tmp_path / "one", tmp_path / "two")
-    assert main(["verify", str(tmp_path / "two")]) == 0
-    assert main(["compare", str(tmp_path / "one"), str(tmp_path / "two"), "--assume-equal", "sampling,prompts"]) == 0
-
-
-def test_a_selection_judged_anew_on_two_nodes_is_that_of_one_process(files: Path, tmp_path: Path) -> None:
-    evaluate(_config(files), tmp_path / "run")
-    config = SelectConfig(
-        run=str(tmp_path / "run"), selector="proxy:permissive", measure=f"{files / 'slow.py'}:score", resamples=50
-    )
-    one = select(config, tmp_path / "one")
-
-    with _cluster() as cluster, open_engine(f"ray:{cluster.address}") as engine:
-        two = select(config, tmp_path / "two", engine=engine)
-
-    assert one.manifest.files.keys() == two.manifest.files.keys()
-    assert _same(tmp_path / "one", tmp_path / "two", tuple(one.manifest.files))
-
-
-def _while_running(run: Path, act: Any) -> threading.Thread:
-    """Do something once, when the first records of a run are there."""
-
-    def wait() -> None:
-        while not (run / "records.jsonl").is_file() or not (run / "records.jsonl").stat().st_size:
-            time.sleep(0.05)
-        act()
-
-    thread = threading.Thread(target=wait, daemon=True)
-    thread.start()
-    return thread
-
-
-def test_a_worker_killed_in_the_middle_of_a_run_changes_nothing(files: Path, tmp_path: Path) -> None:
-    config = _config(files, scorer=f"{files / 'slow.py'}:score")
-    evaluate(config, tmp_path / "one")
-    killed: list[int] = []
-
-    def kill() -> None:
-        killed.extend(_workers()[:1])
-        os.kill(killed[0], signal.SIGKILL)
-
-    with _cluster() as cluster, open_engine(f"ray:{cluster.address}") as engine:
-        killing = _while_running(tmp_path / "two", kill)
-        evaluate(config, tmp_path / "two", engine=engine)
-        killing.join()
-
-    assert len(killed) == 1
-    assert _same(tmp_path / "one", tmp_path / "two")
-
-
-def test_a_node_lost_in_the_middle_of_a_run_changes_nothing(files: Path, tmp_path: Path) -> None:
-    config = _config(files, scorer=f"{files / 'slow.py'}:score")
-    evaluate(config, tmp_path / "one")
-
-    with _cluster(1) as cluster:
-        node = cluster.add_node(num_cpus=1)
-        cluster.wait_for_nodes()
-        with open_engine(f"ray:{cluster.address}") as engine:
-            losing = _while_running(tmp_path / "two", lambda: cluster.remove_node(node, allow_graceful=False))
-            evaluate(config, tmp_path / "two", engine=engine)
-            losing.join()
-            assert engine.workers == 1
-
-    assert _same(tmp_path / "one", tmp_path / "two")
-
-
-def test_a_killed_run_goes_on_from_what_was_written(files: Path, tmp_path: Path) -> None:
-    config = _config(files, scorer=f"{files / 'slow.py'}:score")
-    evaluate(config, tmp_path / "one")
-    command = [sys.executable, "-m", "lockedroom", "evaluate", "--on", "ray", "--out", str(tmp_path / "two")]
-    command += ["--dataset", config.dataset, "--completions", str(config.completions), "--scorer", config.scorer]
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    _while_running(tmp_path / "two", running.kill).join()
-    running.wait()
-    written = (tmp_path / "two/records.jsonl").read_bytes()
-
-    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
-
-    assert done.returncode == 0, done.stderr
-    assert 0 < len(written) < (tmp_path / "one/records.jsonl").stat().st_size
-    assert _same(tmp_path / "one", tmp_path / "two")
-    timing = json.loads((tmp_path / "two/manifest.json").read_bytes())["timing"]
-    assert timing["attempts"] <= 2 * EXAMPLES - written.count(b"\n") + 1
+# --- before this process has joined a cluster ---
 
 
 @pytest.fixture
@@ -211,6 +120,109 @@ def test_an_engine_that_cannot_be_reached_is_one_message(
     assert (code, said.count("\n")) == (2, 1), said
     assert "write --on ray" in said
     assert not (tmp_path / "run").exists()
+
+
+# --- in one cluster of two nodes, the last test without one of them ---
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"policy": "scripted:Final: 7", "draws": 2}, {"limit": 300, "scorer": "slow.py"}],
+    ids=["recorded", "drawn by the workers", "a person's scorer"],
+)
+def test_two_nodes_write_the_bytes_that_one_process_writes(
+    more: dict[str, Any], files: Path, tmp_path: Path, two_nodes: Nodes
+) -> None:
+    if "scorer" in more:
+        more = {**more, "scorer": f"{files / 'slow.py'}:score"}
+    config = _config(files, **more)
+    evaluate(config, tmp_path / "one")
+
+    evaluate(config, tmp_path / "two", engine=two_nodes.engine)
+
+    assert _same(tmp_path / "one", tmp_path / "two")
+    assert main(["verify", str(tmp_path / "two")]) == 0
+    assert main(["compare", str(tmp_path / "one"), str(tmp_path / "two"), "--assume-equal", "sampling,prompts"]) == 0
+
+
+def test_a_selection_judged_anew_on_two_nodes_is_that_of_one_process(
+    files: Path, tmp_path: Path, two_nodes: Nodes
+) -> None:
+    evaluate(_config(files, limit=SLOWLY), tmp_path / "run")
+    config = SelectConfig(
+        run=str(tmp_path / "run"), selector="proxy:permissive", measure=f"{files / 'slow.py'}:score", resamples=50
+    )
+    one = select(config, tmp_path / "one")
+
+    two = select(config, tmp_path / "two", engine=two_nodes.engine)
+
+    assert one.manifest.files.keys() == two.manifest.files.keys()
+    assert _same(tmp_path / "one", tmp_path / "two", tuple(one.manifest.files))
+
+
+def _while_running(run: Path, act: Any) -> threading.Thread:
+    """Do something once, when the first records of a run are there."""
+
+    def wait() -> None:
+        while not (run / "records.jsonl").is_file() or not (run / "records.jsonl").stat().st_size:
+            time.sleep(0.05)
+        act()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_worker_killed_in_the_middle_of_a_run_changes_nothing(files: Path, tmp_path: Path, two_nodes: Nodes) -> None:
+    config = _config(files, limit=SLOWLY, scorer=f"{files / 'slow.py'}:score")
+    evaluate(config, tmp_path / "one")
+    killed: list[int] = []
+
+    def kill() -> None:
+        killed.extend(_workers()[:1])
+        os.kill(killed[0], signal.SIGKILL)
+
+    killing = _while_running(tmp_path / "two", kill)
+    evaluate(config, tmp_path / "two", engine=two_nodes.engine)
+    killing.join()
+
+    assert len(killed) == 1
+    assert _same(tmp_path / "one", tmp_path / "two")
+
+
+def test_a_node_lost_in_the_middle_of_a_run_changes_nothing(files: Path, tmp_path: Path, two_nodes: Nodes) -> None:
+    config = _config(files, limit=SLOWLY, scorer=f"{files / 'slow.py'}:score")
+    evaluate(config, tmp_path / "one")
+
+    losing = _while_running(tmp_path / "two", two_nodes.lose_one)
+    evaluate(config, tmp_path / "two", engine=two_nodes.engine)
+    losing.join()
+
+    assert two_nodes.engine.workers == 1
+    assert _same(tmp_path / "one", tmp_path / "two")
+
+
+# --- in clusters of their own ---
+
+
+def test_a_killed_run_goes_on_from_what_was_written(files: Path, tmp_path: Path) -> None:
+    config = _config(files, limit=SLOWLY, scorer=f"{files / 'slow.py'}:score")
+    evaluate(config, tmp_path / "one")
+    command = [sys.executable, "-m", "lockedroom", "evaluate", "--on", "ray", "--out", str(tmp_path / "two")]
+    command += ["--dataset", config.dataset, "--completions", str(config.completions), "--scorer", config.scorer]
+    command += ["--limit", str(SLOWLY)]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    _while_running(tmp_path / "two", running.kill).join()
+    running.wait()
+    written = (tmp_path / "two/records.jsonl").read_bytes()
+
+    done = subprocess.run([*command, "--resume"], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert 0 < len(written) < (tmp_path / "one/records.jsonl").stat().st_size
+    assert _same(tmp_path / "one", tmp_path / "two")
+    timing = json.loads((tmp_path / "two/manifest.json").read_bytes())["timing"]
+    assert timing["attempts"] <= 2 * SLOWLY - written.count(b"\n") + 1
 
 
 def test_a_scorer_that_the_nodes_cannot_import_is_one_message(files: Path, tmp_path: Path) -> None:

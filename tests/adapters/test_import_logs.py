@@ -60,7 +60,8 @@ def test_samples_of_the_harness_become_a_run_that_can_be_judged_again(tmp_path: 
 
     done = import_log(log, "lm-eval", tmp_path / "in", answer_field="gold")
 
-    assert (done.examples, done.attempts, done.theirs) == (3, 6, 1.0)
+    assert (done.examples, done.attempts) == (3, 6)
+    assert (done.theirs, done.without_score) == (None, 6)  # one score of a document is not one of each generation
     assert _examples(tmp_path / "in")[1] == Example(id="doc-1", prompt="1+1?", expected_answer="2")
     summary = _evaluated(tmp_path / "in").summary
     assert (summary.draws, summary.pass_rate.value) == (2, 0.5)
@@ -78,7 +79,21 @@ def test_a_target_is_never_repaired(tmp_path: Path) -> None:
 def test_a_document_that_stands_once_for_each_filter_is_taken_once(tmp_path: Path) -> None:
     rows = [_lm_eval(i, ["Final: 1"], filter=name) for name in ("strict", "flexible") for i in range(2)]
 
-    assert import_log(_lines(tmp_path / "s.jsonl", rows), "lm-eval", tmp_path / "in").attempts == 2
+    done = import_log(_lines(tmp_path / "s.jsonl", rows), "lm-eval", tmp_path / "in")
+
+    assert done.attempts == 2
+    assert done.score == "exact_match after the filter strict (left out: flexible)"
+
+
+def test_a_null_where_a_completion_belongs_stays_an_attempt(tmp_path: Path, dataset: Path) -> None:
+    harness = _lines(tmp_path / "s.jsonl", [{**_lm_eval(0, []), "resps": [[None]]}, _lm_eval(1, ["Final: 2"])])
+    people = _lines(tmp_path / "h.jsonl", [{"task_id": "Task/0", "completion": None, "passed": False}])
+
+    done = import_log(harness, "lm-eval", tmp_path / "in")
+    other = import_log(people, "human-eval", tmp_path / "other", dataset=dataset)
+
+    assert (done.attempts, done.without_completion, done.theirs) == (2, 1, 1.0)
+    assert (other.attempts, other.without_completion, other.theirs) == (1, 1, None)
 
 
 def test_what_the_results_beside_the_samples_say_of_the_model_is_declared(tmp_path: Path) -> None:
@@ -126,6 +141,28 @@ def test_traces_keep_white_space_failures_and_rewards_that_did_not_run(tmp_path:
     assert (done.theirs, done.without_completion, done.without_score) == (1.0, 1, 1)
     assert _examples(tmp_path / "in")[0].prompt == "a?"
     assert _evaluated(tmp_path / "in").manifest.room.sampling["temperature"] == 0.7
+
+
+def test_a_trace_that_broke_after_the_reply_has_no_score_whatever_reward_it_carries(tmp_path: Path) -> None:
+    rows = [_episode("a", "Final: 4", 0.0, errors=[{"message": "the judge crashed"}]), _episode("b", "Final: 4", 1.0)]
+
+    done = import_log(_lines(tmp_path / "traces.jsonl", rows), "verifiers", tmp_path / "in")
+
+    assert (done.theirs, done.without_score) == (1.0, 1)
+
+
+def test_a_reply_in_parts_is_read(tmp_path: Path) -> None:
+    row = _episode("a", "", 1.0)
+    row["traces"][0]["nodes"][1]["message"]["content"] = [
+        {"type": "text", "text": "Final: "},
+        {"type": "text", "text": "4"},
+    ]
+
+    import_log(_lines(tmp_path / "traces.jsonl", [row]), "verifiers", tmp_path / "in")
+
+    (record,) = _records(tmp_path / "in")
+    assert record.completion is not None
+    assert record.completion.text == "Final: 4"
 
 
 def _result(name: int, text: str | None, reward: Any, **more: Any) -> dict[str, Any]:
@@ -200,6 +237,14 @@ def test_a_table_of_trl_gives_an_example_for_every_step(tmp_path: Path) -> None:
     assert (done.examples, done.attempts, done.without_score) == (4, 8, 2)
     assert [example.id[:12] for example in _examples(tmp_path / "in")] == ["step-000001/"] * 2 + ["step-000002/"] * 2
     assert _evaluated(tmp_path / "in").summary.pass_rate.value == 0.5
+
+
+def test_tables_with_different_reward_columns_name_them_all(tmp_path: Path) -> None:
+    for number, column in enumerate(("first", "second")):
+        table = {"step": [number], "prompt": ["p"], "completion": ["Final: 4"], column: [1.0], "expected_answer": ["4"]}
+        pq.write_table(pa.table(table), tmp_path / f"completions_{number}.parquet")
+
+    assert import_log(tmp_path, "trl", tmp_path / "in").score == "first, second"
 
 
 def test_a_table_without_answers_finds_its_examples_by_prompt(tmp_path: Path, dataset: Path) -> None:

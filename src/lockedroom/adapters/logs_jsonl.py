@@ -15,6 +15,7 @@ from lockedroom.adapters.reading import (
     as_dict,
     known,
     name_of,
+    not_drawn,
     read_rows,
     require,
     scored,
@@ -22,7 +23,7 @@ from lockedroom.adapters.reading import (
 )
 from lockedroom.adapters.writing import not_scored
 from lockedroom.errors import BadInput
-from lockedroom.records import Completion
+from lockedroom.records import Completion, Failure, Score
 
 LM_EVAL = ("doc_id", "doc", "target", "arguments", "resps")
 
@@ -30,32 +31,35 @@ LM_EVAL = ("doc_id", "doc", "target", "arguments", "resps")
 def read_lm_eval(path: Path, answer_field: str | None) -> Log:
     """Read a `samples_*.jsonl`; with several filters a document stands there once for each, and is taken once."""
     attempts: list[Attempt] = []
-    first_filter: str | None = None
+    filters: dict[str, None] = {}
     settings: dict[str, Any] = {}
     score = None
     for where, row in read_rows(path):
         require(row, LM_EVAL, where, "lm-eval samples")
         named = str(row.get("filter", "none"))
-        first_filter = first_filter or named
-        if named != first_filter:
+        filters.setdefault(named)
+        if named != next(iter(filters)):
             continue
         prompt, settings = _lm_eval_request(row, where)
         metrics = row["metrics"] if isinstance(row.get("metrics"), list) else []
         score = metrics[0] if metrics and isinstance(metrics[0], str) else None
         result = not_scored("the sample names no metric") if score is None else scored(row.get(score))
-        for said in _lm_eval_answers(row, where):
-            attempts.append(
-                Attempt(
-                    where,
-                    f"doc-{name_of(row['doc_id'], where, 'doc_id')}",
-                    prompt,
-                    _lm_eval_target(row, answer_field, where),
-                    said,
-                    result,
-                )
-            )
+        said = _lm_eval_answers(row, where)
+        if len(said) > 1:
+            result = not_scored("the harness scores the generations of a document together")
+        name = f"doc-{name_of(row['doc_id'], where, 'doc_id')}"
+        target = _lm_eval_target(row, answer_field, where)
+        attempts += [Attempt(where, name, prompt, target, *_or_nothing(one, result)) for one in said]
+    if score is not None and len(filters) > 1:
+        first, *others = filters
+        score = f"{score} after the filter {first} (left out: {', '.join(others)})"
     declared = {"policy": _lm_eval_model(path), "sampling": _lm_eval_sampling(settings)}
     return Log(attempts, [path], declared, score)
+
+
+def _or_nothing(said: str | None, result: Score | Failure) -> tuple[Completion | None, Score | Failure]:
+    """Return a completion and its score; a null stays an attempt, of which nothing was drawn."""
+    return (None, not_drawn("it is null")) if said is None else (Completion(said), result)
 
 
 def _lm_eval_request(row: Mapping[str, Any], where: str) -> tuple[str, dict[str, Any]]:
@@ -75,12 +79,12 @@ def _lm_eval_request(row: Mapping[str, Any], where: str) -> tuple[str, dict[str,
     return prompt, settings
 
 
-def _lm_eval_answers(row: Mapping[str, Any], where: str) -> list[Completion]:
+def _lm_eval_answers(row: Mapping[str, Any], where: str) -> list[str | None]:
     resps = row["resps"]
     said = resps[0] if isinstance(resps, list) and resps and isinstance(resps[0], list) else None
-    if not said or not all(isinstance(one, str) for one in said):
+    if not said or not all(one is None or isinstance(one, str) for one in said):
         raise BadInput(f"{where}: resps: expected a list of lists of texts; is this a generate_until task?")
-    return [Completion(one) for one in said]
+    return said
 
 
 def _lm_eval_target(row: Mapping[str, Any], answer_field: str | None, where: str) -> Any:
@@ -136,7 +140,8 @@ def read_human_eval(path: Path, answer_field: str | None) -> Log:
         passed = passed or "passed" in row
         result = scored(row["passed"]) if "passed" in row else not_scored("a completion that was not judged")
         name = name_of(row["task_id"], where, "task_id")
-        attempts.append(Attempt(where, name, None, NO_ANSWER, Completion(text(row, "completion", where)), result))
+        said = None if row["completion"] is None else text(row, "completion", where)
+        attempts.append(Attempt(where, name, None, NO_ANSWER, *_or_nothing(said, result)))
     return Log(attempts, [path], {}, "passed" if passed else None)
 
 

@@ -23,7 +23,7 @@ def read_trl(path: Path, answer_field: str | None) -> Log:
         raise BadInput(f"{path}: holds no .parquet file; name the trainer's completions folder")
     field = answer_field or ANSWER
     attempts: list[Attempt] = []
-    score: str | None = None
+    scores: dict[str, None] = {}
     for file in files:
         for number, row in enumerate(_rows(file), 1):
             where = f"{file}: row {number}"
@@ -31,8 +31,10 @@ def read_trl(path: Path, answer_field: str | None) -> Log:
             if answer_field is not None:
                 require(row, (answer_field,), where, "TRL completions with that column")
             score = _reward_column(row, field)
+            if score is not None:
+                scores.setdefault(score)
             attempts.append(_attempt(row, where, field, score))
-    return Log(attempts, files, {"policy": {"trainer": "trl"}}, score)
+    return Log(attempts, files, {"policy": {"trainer": "trl"}}, ", ".join(scores) or None)
 
 
 def _attempt(row: dict[str, Any], where: str, field: str, score: str | None) -> Attempt:

@@ -64,17 +64,16 @@ def _traces(row: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
 
 def _of_trace(trace: Mapping[str, Any], where: str, field: str) -> Attempt:
     data = as_dict(as_dict(trace["task"]).get("data"))
-    said = [
-        as_dict(node.get("message")).get("content")
-        for node in dicts_in(trace.get("nodes"))
-        if node.get("sampled") and as_dict(node.get("message")).get("role") == "assistant"
-    ]
+    said = [as_dict(node.get("message")) for node in dicts_in(trace.get("nodes")) if node.get("sampled")]
     errors = dicts_in(trace.get("errors"))
     name = data.get("id") if data.get("id") is not None else data.get("idx")
-    written = said[-1] if said else None
+    written = completion_text(said)
+    broke = str(errors[-1].get("message", "")) if errors else ""
     result: Score | Failure
-    if not isinstance(written, str):
-        result = not_drawn(str(errors[-1].get("message", "")) if errors else "no reply of the model")
+    if written is None:
+        result = not_drawn(broke or "no reply of the model")
+    elif errors:
+        result = not_scored(f"the trace ended with an error: {broke}")
     else:
         result = _reward(trace.get("rewards"))
     return Attempt(
@@ -82,7 +81,7 @@ def _of_trace(trace: Mapping[str, Any], where: str, field: str) -> Attempt:
         None if name is None else name_of(name, where, "id"),
         whole_text(data.get("prompt")),
         data.get(field, NO_ANSWER),
-        Completion(written, finish_reason=_finish(trace)) if isinstance(written, str) else None,
+        None if written is None else Completion(written, finish_reason=_finish(trace)),
         result,
     )
 

@@ -31,7 +31,7 @@ class Source(msgspec.Struct, frozen=True):
 
 
 class Written(msgspec.Struct, frozen=True):
-    """What an import holds. `theirs` is the mean of the log's own scores over the attempts that have one."""
+    """What an import holds. `theirs` is the mean of the log's own scores (`score` names them) over the attempts with one."""
 
     path: str
     examples: int
@@ -39,6 +39,7 @@ class Written(msgspec.Struct, frozen=True):
     without_completion: int
     without_score: int
     theirs: float | None
+    score: str | None = None
 
 
 def write_import(
@@ -57,7 +58,7 @@ def write_import(
         raise BadInput(f"{folder}: exists already and is not an empty folder; name another --out")
     order = {example.id: i for i, example in enumerate(examples)}
     ordered = sorted(records, key=lambda record: (order[record.id], record.draw))
-    written = _count(folder, examples, ordered)
+    written = _count(folder, examples, ordered, source)
     growing = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         growing.mkdir(parents=True)
@@ -79,7 +80,7 @@ def not_scored(why: str) -> Failure:
     return Failure(FailureCode.SCORER_INVALID_RESULT, why)
 
 
-def _count(folder: Path, examples: Sequence[Example], records: Sequence[Record]) -> Written:
+def _count(folder: Path, examples: Sequence[Example], records: Sequence[Record], source: Source) -> Written:
     theirs = [record.result.reward for record in records if isinstance(record.result, Score)]
     drawn = sum(record.completion is not None for record in records)
     return Written(
@@ -89,6 +90,7 @@ def _count(folder: Path, examples: Sequence[Example], records: Sequence[Record])
         without_completion=len(records) - drawn,
         without_score=drawn - len(theirs),
         theirs=sum(theirs) / len(theirs) if theirs else None,
+        score=source.score,
     )
 
 
@@ -98,7 +100,6 @@ def _about(source: Source, written: Written) -> dict[str, Any]:
     return {
         "made_by": f"lockedroom {__version__}",
         "format": source.format,
-        "score": source.score,
         "files": files,
         **counts,
     }

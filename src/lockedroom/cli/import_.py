@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from lockedroom.cli.json_output import print_json
+from lockedroom.visible import visible
 
 FORMATS = ("inspect", "lm-eval", "verifiers", "human-eval", "trl", "verl")
 
@@ -39,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
         print_json(done)
         return 0
     theirs = "no score of its own" if done.theirs is None else f"mean of the log's own scores {done.theirs:.4f}"
+    if done.theirs is not None and done.score is not None:
+        theirs += f": {visible(done.score, 200)}"
     print(f"{args.out}: {done.examples:,} examples, {done.attempts:,} attempts, {theirs}")
     if done.without_completion:
         print(f"{done.without_completion:,} attempts without a completion stay failures; they are not dropped")
