@@ -289,3 +289,25 @@ def test_the_page_holds_the_table_of_what_each_target_cannot_express() -> None:
 
     page = Path(exported_cases.__file__).parents[2] / "docs" / "adapters.md"
     assert limits_table() in page.read_text("utf-8")
+
+
+def test_a_batch_of_nothing_and_arrays_of_any_kind_are_read(tmp_path: Path) -> None:
+    module = imported(export_scorer("final-int", "trl", tmp_path / "arrays.py")[0])
+    shares: list[float] = []
+    messages = np.array([{"role": "assistant", "content": "Final: 4"}], dtype=object)
+
+    class Tensor:
+        """What a tensor of one number has in common with one of torch's."""
+
+        def tolist(self) -> int:
+            return 4
+
+    assert module.reward_func([], [], expected_answer=[], log_metric=lambda _, share: shares.append(share)) == []
+    assert module.reward_func(["?"] * 2, [messages, "Final: 4"], expected_answer=[Tensor(), np.int64(5)]) == [1.0, 0.0]
+    assert shares == []
+
+
+def test_answers_that_are_not_as_many_as_completions_are_refused(tmp_path: Path) -> None:
+    module = imported(export_scorer("final-int", "trl", tmp_path / "ragged.py")[0])
+    with pytest.raises(BadInput, match="2 completions came with 1 expected answers"):
+        module.reward_func(["?"] * 2, ["Final: 4"] * 2, expected_answer=[4])

@@ -72,6 +72,8 @@ def test_of_a_training_that_is_continued_the_steps_after_the_checkpoint_count_on
     for step in (0, 1, 2):
         _step(first, step, ["Final: 1", "no"])
     second = exported(tmp_path / "second", "trl")
+    with open(next(run.with_name("run.rollouts").glob("*.jsonl")), "ab") as file:
+        file.write(b'{"step":3,"id":"torn by a ki')
     second.LOG.begin(run, step=2)
     for step in (2, 3):
         _step(second, step, ["Final: 1", "Final: 1"])

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import encode_lines
@@ -64,15 +63,19 @@ class ExportedScorer:
         A completion is a text, or a list of chat messages, of which the text of the last assistant message is judged. An answer that
         the scorer cannot judge is a Failure.
         """
+        if len(completions) != len(answers):
+            raise BadInput(
+                f"{len(completions)} completions came with {len(answers)} expected answers; give one for each"
+            )
         examples = [
             Example(
                 id=str(i) if ids is None else ids[i],
-                prompt="" if prompts is None else prompt_text(prompts[i]),
+                prompt="" if prompts is None else prompt_text(plain(prompts[i])),
                 expected_answer=plain(answer),
             )
             for i, answer in enumerate(answers)
         ]
-        texts = [completion_text(completion) for completion in completions]
+        texts = [completion_text(plain(completion)) for completion in completions]
         with self._lock:
             scorer = self._opened()
             refused = _refused(scorer, [example.expected_answer for example in examples])
@@ -130,11 +133,9 @@ def prompt_text(prompt: Any) -> str:
     return (_content(asked[-1]) or "") if asked else ""
 
 
-def plain(answer: Any) -> Any:
-    """Return an answer as plain Python: trainers hand out NumPy scalars and arrays."""
-    if isinstance(answer, np.generic):
-        return answer.item()
-    return answer.tolist() if isinstance(answer, np.ndarray) else answer
+def plain(value: Any) -> Any:
+    """Return a value as plain Python: trainers hand out scalars, arrays and tensors, all of which have `tolist`."""
+    return value.tolist() if callable(getattr(value, "tolist", None)) else value
 
 
 def answer_text(answer: Any) -> str:

@@ -22,7 +22,7 @@ from lockedroom.jsonl import encode_lines, read_batches
 from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import Evaluated, evaluate
 from lockedroom.records import Completion, Example, Failure, Record, Score
-from lockedroom.results.run_folder import RECORDS, write_atomically
+from lockedroom.results.run_folder import RECORDS, whole_bytes, write_atomically
 
 SUFFIX = ".rollouts"
 
@@ -71,7 +71,8 @@ class TrainingLog:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         gone = [path for path in _files(out) if process == 0 and _process_of(path) >= processes]
         for path in (self._file, *gone):
-            kept = [row for row in _rollouts(path) if row.step < step] if path.exists() else []
+            # A line that a kill tore belongs to the last step, which is done again.
+            kept = [row for row in _rollouts(path, stop=whole_bytes(path)) if row.step < step] if path.exists() else []
             write_atomically(path, encode_lines(kept))
 
     def add(
@@ -92,7 +93,7 @@ class TrainingLog:
         for i, (prompt, completion, answer, result) in enumerate(
             zip(prompts, completions, answers, results, strict=True)
         ):
-            text = completion_text(completion)
+            text = completion_text(plain(completion))
             tokens = None if completion_ids is None else tuple(int(token) for token in completion_ids[i])
             whole = prompt if isinstance(prompt, str) else encode_lines([prompt]).decode().rstrip("\n")
             name = (
@@ -221,5 +222,5 @@ def _refuse_other_verdicts(paid: Sequence[Record], out: Path) -> None:
         )
 
 
-def _rollouts(path: Path) -> list[Rollout]:
-    return [row for batch in read_batches(path, Rollout) for row in batch.rows]
+def _rollouts(path: Path, stop: int | None = None) -> list[Rollout]:
+    return [row for batch in read_batches(path, Rollout, stop=stop) for row in batch.rows]
