@@ -125,6 +125,41 @@ class TokenPolicy(abc.ABC):
         """Return, for every prompt, the probability of each of its texts as a completion, over all tokenisations."""
 
 
+class Steps(Protocol):
+    """Next-token distributions for texts that branch (R rows, each a prompt and the beginning of a completion; V tokens).
+
+    `pieces` says what each of V tokens adds to a text, None for one that no text can be searched with; `ends` end it.
+
+    `rows` is how many beginnings may be in flight. A cache is handed back as it was given; it may be used up by `extend`.
+    """
+
+    @property
+    def pieces(self) -> Sequence[str | None]: ...
+    @property
+    def ends(self) -> frozenset[int]: ...
+    @property
+    def rows(self) -> int: ...
+
+    def bucket(self, prompt: Sequence[int]) -> int:
+        """Return what prompts have to have in common to be read together."""
+
+    def begin(self, prompts: Sequence[tuple[int, ...]]) -> tuple[Any, Tensor]:
+        """Return a cache and logits_RV for the token after each prompt; all are of one bucket."""
+
+    def extend(self, cache: Any, parents_R: Tensor, tokens_R: Tensor) -> tuple[Any, Tensor]:
+        """Return the cache of rows `parents_R`, each longer by a token, and logits_RV for the next."""
+
+
+@runtime_checkable
+class Searchable(Protocol):
+    """A policy that can be searched token by token."""
+
+    def steps(self) -> Steps: ...
+    def decode(self, ids: Sequence[int]) -> str: ...
+    def prompt_ids(self, prompt: str, example_id: str | None = None) -> tuple[int, ...]: ...
+    def token_limit(self, prompt: Sequence[int], sampling: Sampling) -> int: ...
+
+
 class TrainingPass(msgspec.Struct, frozen=True):
     """What a policy says, with gradients, of N completions as they were sampled; T is the longest of them.
 

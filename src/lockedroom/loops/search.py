@@ -1,4 +1,4 @@
-"""Verifier-guided search as a run: the scorer says which prefixes are viable, the embedded model searches among them.
+"""Verifier-guided search as a run: the scorer says which prefixes are viable, the policy's tokens are searched among them.
 
 The scorer's `viable` and, for complete texts, its outcome on an example that no dataset holds are all that the search is
 told; neither depends on the right answer. Of several constrained draws the most probable under the policy is kept.
@@ -23,7 +23,7 @@ from lockedroom.loops.attempt import judge
 from lockedroom.loops.opening import Opened, identify, open_named, room_prompts
 from lockedroom.loops.viability import open_language
 from lockedroom.policy.backend import Backend
-from lockedroom.protocols import Scorer
+from lockedroom.protocols import Scorer, Searchable
 from lockedroom.records import Completion, Example, Record, Sampling
 from lockedroom.results.rendering import render_summary
 from lockedroom.results.run_folder import EXAMPLES, SUMMARY_JSON, SUMMARY_MD, RunFolder, indented_json
@@ -43,7 +43,6 @@ from lockedroom.safeguards.room import DatasetIdentity, Room
 
 if TYPE_CHECKING:
     from lockedroom.policy.tiny.guided import Guided, Language
-    from lockedroom.policy.tiny.policy import TinyPolicy
 
 EXAMPLES_AT_A_TIME = 256
 
@@ -138,12 +137,10 @@ def _check(config: SearchConfig) -> None:
         raise BadInput("--draws: a beam search is deterministic, so it has one result; give --width instead")
 
 
-def _require_tokens(opened: Opened) -> TinyPolicy:
-    if opened.policy.spec.kind != "tiny":
-        raise BadInput(f"--policy {opened.policy.spec.name}: token-level search needs a policy of the kind of tiny")
-    from lockedroom.policy.tiny.policy import TinyPolicy
-
-    assert isinstance(opened.policy, TinyPolicy)
+def _require_tokens(opened: Opened) -> Searchable:
+    if not isinstance(opened.policy, Searchable):
+        raise BadInput(f"--policy {opened.policy.spec.name}: token-level search reads the distribution of every next token; use "
+                       "tiny or its kind, or a Hugging Face model (hf:PATH)")  # fmt: skip
     return opened.policy
 
 
@@ -158,7 +155,7 @@ def _examples(config: SearchConfig, scorer: Scorer) -> list[list[Example]]:
 
 
 def _find(
-    config: SearchConfig, policy: TinyPolicy, language: Language | None, examples: Sequence[Example]
+    config: SearchConfig, policy: Searchable, language: Language | None, examples: Sequence[Example]
 ) -> list[list[Guided]]:
     """Return what was found for each example: every constrained draw, or the one beam result."""
     from lockedroom.policy.tiny.guided import beam_search, sample_viable

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from lockedroom.errors import BadInput
-from lockedroom.protocols import BatchScorer, Scorer
+from lockedroom.protocols import BatchScorer, Scorer, Searchable
 from lockedroom.records import Example, Failure, Outcome
 from lockedroom.results.selectors import PROBE
 from lockedroom.scorer.builtin import BuiltinScorer
@@ -21,7 +21,6 @@ from lockedroom.visible import visible
 
 if TYPE_CHECKING:
     from lockedroom.policy.tiny.guided import Language
-    from lockedroom.policy.tiny.policy import TinyPolicy
 
 TEXTS_AT_A_TIME = 4
 # Loaded by the isolated worker in place of the person's file; a verdict on a prefix travels as a reward.
@@ -47,11 +46,12 @@ class Limits(Protocol):
 
 
 @contextlib.contextmanager
-def open_language(policy: TinyPolicy, scorer: Scorer, limits: Limits) -> Iterator[Language]:
+def open_language(policy: Searchable, scorer: Scorer, limits: Limits) -> Iterator[Language]:
     """Yield the language of a scorer over a policy's tokens. Raises BadInput for a scorer that offers no `viable`."""
     from lockedroom.policy.tiny.guided import Language
 
-    pieces = policy.tokenizer.pieces
+    steps = policy.steps()
+    pieces, ends = steps.pieces, steps.ends
     if isinstance(scorer, BuiltinScorer):
         viable, score = scorer.viable, scorer.score
         if viable is None:
@@ -62,6 +62,7 @@ def open_language(policy: TinyPolicy, scorer: Scorer, limits: Limits) -> Iterato
             pieces,
             lambda texts: list(map(viable, texts)),
             lambda text: score(PROBE, text).details.outcome is not Outcome.MALFORMED,
+            ends,
         )
         return
     assert isinstance(scorer, BatchScorer)
@@ -78,7 +79,9 @@ def open_language(policy: TinyPolicy, scorer: Scorer, limits: Limits) -> Iterato
                 f"({error})"
             ) from None
         with asked:
-            yield Language(pieces, lambda texts: _viable(scorer, asked, texts), lambda text: _complete(scorer, text))
+            yield Language(
+                pieces, lambda texts: _viable(scorer, asked, texts), lambda text: _complete(scorer, text), ends
+            )
 
 
 def _viable(scorer: BatchScorer, asked: BatchScorer, texts: Sequence[str]) -> list[bool]:

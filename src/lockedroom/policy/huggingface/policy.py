@@ -17,6 +17,7 @@ from lockedroom.policy.huggingface import training
 from lockedroom.policy.huggingface.forward import WHOLE_STEP, completion_logits, rows_read_at_once, slots_of
 from lockedroom.policy.huggingface.sample import sample
 from lockedroom.policy.huggingface.source import ADAPTER_WEIGHTS, SAVED, Saved
+from lockedroom.policy.huggingface.steps import HuggingFaceSteps
 from lockedroom.policy.huggingface.text import TextCodec
 from lockedroom.policy.limits import fitting_prompt, token_limit
 from lockedroom.policy.tiny.sample import Ask, check_sampling, sampled_logprobs
@@ -115,6 +116,10 @@ class HuggingFacePolicy(TrainablePolicy):
                     chosen = torch.tensor(ids, device=logits_SV.device)[:, None]
                     found[i] = tuple(logprobs_SV.gather(-1, chosen)[:, 0].tolist())
         return found
+
+    def steps(self) -> HuggingFaceSteps:
+        """Return what token-level search asks for. Raises BadInput for a tokenizer that is not byte-level."""
+        return HuggingFaceSteps(self.model, self.codec, self.batch)
 
     def completion_probabilities(
         self, prompts: Sequence[str], texts: Sequence[Sequence[str]], sampling: Sampling

@@ -17,20 +17,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 import torch
 from torch import Tensor
 
 from lockedroom.errors import BadInput
-from lockedroom.policy.tiny.decode import bucket_of, extend, prefill
-from lockedroom.policy.tiny.policy import TinyPolicy
 from lockedroom.policy.tiny.randomness import TOKENS_PER_HASH, uniforms
 from lockedroom.policy.tiny.sample import Ask, check_sampling, sampled_logprobs
 from lockedroom.policy.tiny.tokenizer import END
-from lockedroom.protocols import Prompt
+from lockedroom.protocols import Prompt, Searchable, Steps
 from lockedroom.records import FinishReason, Sampling
 
+T = TypeVar("T")
 MOST_REDRAWS = 1000  # dead texts met one after the other before a search is given up
 
 
@@ -48,27 +48,49 @@ class Guided(msgspec.Struct, frozen=True, gc=False):
 
 
 class Language:
-    """Which tokens may follow a text. It is a class because masks and dead texts are remembered."""
+    """Which tokens may follow a text. It is a class because answers, masks and dead texts are remembered.
+
+    What becomes well formed does so by way of its beginnings, so only the first characters of tokens are asked about at first,
+    and then the tokens that begin with a viable one.
+    """
 
     def __init__(
-        self, pieces: Sequence[str], viable: Callable[[Sequence[str]], Sequence[bool]], complete: Callable[[str], bool]
+        self,
+        pieces: Sequence[str | None],
+        viable: Callable[[Sequence[str]], Sequence[bool]],
+        complete: Callable[[str], bool],
+        ends: frozenset[int] = frozenset({END}),
     ) -> None:
-        self._pieces, self._viable, self._complete = pieces, viable, complete
+        self._viable, self._complete, self._ends, self._size = viable, complete, ends, len(pieces)
+        self._by_first: dict[str, list[tuple[int, str]]] = {}
+        for i, piece in enumerate(pieces):
+            if piece and i not in ends:
+                self._by_first.setdefault(piece[0], []).append((i, piece))
+        self._open: dict[str, list[tuple[int, str]]] = {}
         self._masks: dict[str, Tensor] = {}
         self._dead: set[str] = set()
 
     def mask(self, text: str) -> Tensor:
-        """Return allowed_V: the tokens after which the text is viable, and the end token if it is complete."""
+        """Return allowed_V: the tokens after which the text is viable, and the end tokens if it is complete."""
         found = self._masks.get(text)
         if found is None:
-            longer = [text + piece for piece in self._pieces]
-            viable = self._viable(longer)
-            allowed = [
-                v and i != END and one not in self._dead for i, (one, v) in enumerate(zip(longer, viable, strict=True))
-            ]
-            allowed[END] = self._complete(text)
-            found = self._masks[text] = torch.tensor(allowed)
+            if text not in self._open:
+                self._open[text] = self._viable_after(text)
+            found = torch.zeros(self._size, dtype=torch.bool)
+            found[[i for i, piece in self._open[text] if text + piece not in self._dead]] = True
+            found[list(self._ends)] = self._complete(text)
+            self._masks[text] = found
         return found
+
+    def _viable_after(self, text: str) -> list[tuple[int, str]]:
+        firsts = self._asked([(first, first) for first in self._by_first], text)
+        begun = [(i, piece) for first, _ in firsts for i, piece in self._by_first[first]]
+        longer = self._asked([one for one in begun if len(one[1]) > 1], text)
+        return [one for one in begun if len(one[1]) == 1] + longer
+
+    def _asked(self, tokens: list[tuple[T, str]], text: str) -> list[tuple[T, str]]:
+        said = self._viable([text + piece for _, piece in tokens])
+        return [token for token, viable in zip(tokens, said, strict=True) if viable]
 
     def bury(self, text: str) -> None:
         """Ban a text from which nothing leads on. Raises BadInput when that is the empty one."""
@@ -88,19 +110,20 @@ class _Path(msgspec.Struct, frozen=True, gc=False):
 
 
 def sample_viable(
-    policy: TinyPolicy, prompts: Sequence[Prompt], draws: range, sampling: Sampling, language: Language
+    policy: Searchable, prompts: Sequence[Prompt], draws: range, sampling: Sampling, language: Language
 ) -> list[Guided]:
     """Return a constrained draw of every prompt and draw number, prompt by prompt. The random numbers are the sampler's own.
 
     Raises BadInput for settings or prompts that the sampler refuses, and where nothing is viable.
     """
+    steps = policy.steps()
     asks = _asks(policy, prompts, draws, sampling)
     spent, redraws = [0] * len(asks), [0] * len(asks)
     done: dict[int, Guided] = {}
     waiting = list(range(len(asks)))
     while waiting:
-        for members in _by_bucket(asks, waiting):
-            paths = _constrained_wave(policy, [asks[i] for i in members], sampling, language)
+        for members in _together(steps, asks, waiting):
+            paths = _constrained_wave(policy, steps, [asks[i] for i in members], sampling, language)
             for i, (path, reason) in zip(members, paths, strict=True):
                 spent[i] += len(path.ids)
                 if reason is None:
@@ -116,13 +139,13 @@ def sample_viable(
 
 @torch.inference_mode()
 def _constrained_wave(
-    policy: TinyPolicy, asks: Sequence[Ask], sampling: Sampling, language: Language
+    policy: Searchable, steps: Steps, asks: Sequence[Ask], sampling: Sampling, language: Language
 ) -> list[tuple[_Path, FinishReason | None]]:
     """Draw once for each ask (all of one bucket); the reason is None for a draw that ran into a dead text."""
     paths = [_Path() for _ in asks]
     reasons: list[FinishReason | None] = [None] * len(asks)
     prompts = list(dict.fromkeys(ask.prompt for ask in asks))
-    cache, logits_RV = prefill(policy.model, prompts, bucket_of(len(prompts[0])))
+    cache, logits_RV = steps.begin(prompts)
     rows = {n: prompts.index(ask.prompt) for n, ask in enumerate(asks)}  # live draw -> row
     for t in range(max(ask.limit for ask in asks)):
         keys = [(asks[n].example_id, asks[n].draw) for n in rows]
@@ -138,7 +161,7 @@ def _constrained_wave(
             cdf_V = logprob_V.exp().cumsum(-1)
             token = int(torch.searchsorted(cdf_V, u * float(cdf_V[-1]), right=True))
             paths[n] = _longer(policy, paths[n], token, float(logprob_V[token]), float(policy_RV[row, token]))
-            if token == END:
+            if token in steps.ends:
                 reasons[n] = FinishReason.STOP
             elif t + 1 == asks[n].limit:
                 reasons[n] = FinishReason.LENGTH
@@ -148,13 +171,13 @@ def _constrained_wave(
             break
         beginnings = list(dict.fromkeys(going.values()))
         parents, tokens = torch.tensor(beginnings).T
-        cache, logits_RV = extend(policy.model, cache, parents, tokens)
+        cache, logits_RV = steps.extend(cache, parents, tokens)
         rows = {n: beginnings.index(beginning) for n, beginning in going.items()}
     return list(zip(paths, reasons, strict=True))
 
 
 def beam_search(
-    policy: TinyPolicy, prompts: Sequence[Prompt], width: int, sampling: Sampling, language: Language | None
+    policy: Searchable, prompts: Sequence[Prompt], width: int, sampling: Sampling, language: Language | None
 ) -> list[Guided]:
     """Return for every prompt the most probable ended path that `width` beams find; no language: every text is viable.
 
@@ -163,17 +186,20 @@ def beam_search(
     """
     if width < 1:
         raise BadInput(f"--width {width}: must be at least 1")
+    steps = policy.steps()
     asks = _asks(policy, prompts, range(1), sampling)
     found: dict[int, Guided] = {}
-    for members in _by_bucket(asks, range(len(asks))):
-        for i, one in zip(members, _beams(policy, [asks[i] for i in members], width, language), strict=True):
+    for members in _together(steps, asks, range(len(asks))):
+        for i, one in zip(members, _beams(policy, steps, [asks[i] for i in members], width, language), strict=True):
             found[i] = one
     return [found[i] for i in range(len(asks))]
 
 
 @torch.inference_mode()
-def _beams(policy: TinyPolicy, asks: Sequence[Ask], width: int, language: Language | None) -> list[Guided]:
-    cache, logits_RV = prefill(policy.model, [ask.prompt for ask in asks], bucket_of(len(asks[0].prompt)))
+def _beams(
+    policy: Searchable, steps: Steps, asks: Sequence[Ask], width: int, language: Language | None
+) -> list[Guided]:
+    cache, logits_RV = steps.begin([ask.prompt for ask in asks])
     live: list[list[tuple[int, _Path]]] = [[(row, _Path())] for row in range(len(asks))]  # (row of the cache, path)
     ended: list[list[tuple[float, _Path, FinishReason]]] = [[] for _ in asks]
     spent = [0] * len(asks)
@@ -185,7 +211,7 @@ def _beams(policy: TinyPolicy, asks: Sequence[Ask], width: int, language: Langua
             spent[i] += len(beams)
             live[i] = []
             for row, path, token in _expand(policy, beams, logprob_RV, width, language):
-                if token == END:
+                if token in steps.ends:
                     ended[i].append((math.fsum(path.policy_logprobs), path, FinishReason.STOP))
                 elif t + 1 == asks[i].limit:
                     ended[i].append((math.fsum(path.policy_logprobs), path, FinishReason.LENGTH))
@@ -198,12 +224,12 @@ def _beams(policy: TinyPolicy, asks: Sequence[Ask], width: int, language: Langua
                 live[i] = []
         if not parents:
             break
-        cache, logits_RV = extend(policy.model, cache, torch.tensor(parents), torch.tensor(tokens))
+        cache, logits_RV = steps.extend(cache, torch.tensor(parents), torch.tensor(tokens))
     return [_best(ends, tokens_spent) for ends, tokens_spent in zip(ended, spent, strict=True)]
 
 
 def _expand(
-    policy: TinyPolicy, beams: Sequence[tuple[int, _Path]], logprob_RV: Tensor, width: int, language: Language | None
+    policy: Searchable, beams: Sequence[tuple[int, _Path]], logprob_RV: Tensor, width: int, language: Language | None
 ) -> list[tuple[int, _Path, int]]:
     """Return the `width` most probable viable steps of a prompt's beams, as (row, longer path, token)."""
     if not beams:
@@ -236,16 +262,17 @@ def _best(ended: Sequence[tuple[float, _Path, FinishReason]], spent: int) -> Gui
     return Guided(path.text, path.ids, score, path.policy_logprobs, reason, spent, 0)
 
 
-def _longer(policy: TinyPolicy, path: _Path, token: int, logprob: float, policy_logprob: float) -> _Path:
+def _longer(policy: Searchable, path: _Path, token: int, logprob: float, policy_logprob: float) -> _Path:
+    ids = (*path.ids, token)
     return _Path(
-        path.text + policy.tokenizer.pieces[token],
-        (*path.ids, token),
+        policy.decode(ids),
+        ids,
         (*path.logprobs, logprob),
         (*path.policy_logprobs, policy_logprob),
     )
 
 
-def _asks(policy: TinyPolicy, prompts: Sequence[Prompt], draws: range, sampling: Sampling) -> list[Ask]:
+def _asks(policy: Searchable, prompts: Sequence[Prompt], draws: range, sampling: Sampling) -> list[Ask]:
     check_sampling(sampling)
     if sampling.stop:
         raise BadInput("search: stop strings are not supported; the scorer's language says where a completion ends")
@@ -257,8 +284,9 @@ def _asks(policy: TinyPolicy, prompts: Sequence[Prompt], draws: range, sampling:
     return asks
 
 
-def _by_bucket(asks: Sequence[Ask], members: Sequence[int]) -> list[list[int]]:
+def _together(steps: Steps, asks: Sequence[Ask], members: Sequence[int]) -> list[list[int]]:
+    """Return which asks are read together: of one bucket, and no more than may be in flight."""
     found: dict[int, list[int]] = {}
     for i in members:
-        found.setdefault(bucket_of(len(asks[i].prompt)), []).append(i)
-    return list(found.values())
+        found.setdefault(steps.bucket(asks[i].prompt), []).append(i)
+    return [bucket[at : at + steps.rows] for bucket in found.values() for at in range(0, len(bucket), steps.rows)]

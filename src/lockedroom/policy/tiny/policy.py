@@ -16,6 +16,7 @@ from lockedroom.policy.limits import fitting_prompt, token_limit
 from lockedroom.policy.tiny.model import TinyConfig, TinyModel
 from lockedroom.policy.tiny.randomness import SEED_SCHEME
 from lockedroom.policy.tiny.sample import Ask, check_sampling, sample, sampled_logprobs
+from lockedroom.policy.tiny.steps import TinySteps
 from lockedroom.policy.tiny.tokenizer import END, Tokenizer
 from lockedroom.policy.tiny.train import hidden_states, pack, read
 from lockedroom.policy.tiny.weights import Weights, load_shipped, load_weights, save_weights
@@ -106,6 +107,10 @@ class TinyPolicy(TrainablePolicy):
 
     def tokens(self, text: str) -> list[Token]:
         return self.tokenizer.tokens(text)
+
+    def steps(self) -> TinySteps:
+        """Return what token-level search asks for."""
+        return TinySteps(self.model, self.tokenizer)
 
     def completion_probabilities(
         self, prompts: Sequence[str], texts: Sequence[Sequence[str]], sampling: Sampling
