@@ -27,7 +27,7 @@ import sys
 for name in ("torch", "hypothesis", "cryptography", "jinja2"):
     sys.modules[name] = None  # as if it were not installed
 from lockedroom.cli.main import main
-sys.exit(main(["demo", "--out", sys.argv[1]]))
+sys.exit(main(["demo", "--out", *sys.argv[1:]]))
 """
 
 
@@ -124,6 +124,15 @@ def test_without_extras_the_demo_says_what_it_leaves_out(tmp_path: Path) -> None
     assert "(left out: pip install 'lockedroom[audit]')" in done.stdout
     assert "(left out: pip install 'lockedroom[report]')" in done.stdout
     assert "smollm2-135m-instruct, four-shot: pass rate 0.061" in done.stdout
+
+
+def test_as_json_it_is_what_every_act_found(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT, str(tmp_path / "out"), "--json"], capture_output=True, text=True, check=True, timeout=120)  # fmt: skip
+    shown = json.loads(done.stdout)
+    assert [act["title"] for act in shown["acts"]] == [act.title for act in ACTS]
+    assert "pass rate 0.061" in shown["acts"][0]["told"]["findings"][1]
+    assert shown["acts"][4] == {"title": "Loop C: learn", "left_out": "left out: pip install 'lockedroom[learn]'", "told": None}
+    assert shown["report"] is None
 
 
 def test_an_act_that_lacks_nothing_is_not_left_out() -> None:

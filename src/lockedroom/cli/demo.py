@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "and says so. The runs stay in a folder: everything told can be checked.",
     )
     parser.add_argument("--out", metavar="FOLDER", help="where the runs go (default: runs/demo-<time>)")
+    parser.add_argument("--json", action="store_true", help="print what every act found as JSON, instead of telling it")
     parser.set_defaults(run=run)
 
 
@@ -26,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     import time
 
     from lockedroom.cli.progress import progress_bar
-    from lockedroom.loops.demo import ACTS, RECORDED, Stage, left_out
+    from lockedroom.loops.demo import ACTS, Stage, left_out
     from lockedroom.results.run_folder import default_folder, writing
 
     began = time.monotonic()
@@ -36,22 +38,31 @@ def run(args: argparse.Namespace) -> int:
     stage = Stage(out, lambda what, total: progress_bar(what, total=lambda: total))
     told: list[tuple[Act, Told]] = []
     for number, act in enumerate(ACTS, 1):
-        print(f"## {number}. {act.title}", flush=True)
-        print(act.about)
         missing = left_out(act)
-        if missing is not None:
-            print(f"  ({missing})\n")
-            continue
-        told.append((act, act.tell(stage)))
-        _show(told[-1][1])
-    report = _conclude(out, told)
-    print(f"\n{time.monotonic() - began:.0f} s. The runs are in {out}/ . Check one, or look inside:")
-    shown = out / RECORDED[1]
-    print(f"  lockedroom verify  {shown}")
-    print(f"  lockedroom inspect {shown} --code wrong_answer")
-    if report is not None:
-        print(f"\nThe report: {report}")
+        if not args.json:
+            print(f"## {number}. {act.title}", flush=True)
+            print(act.about if missing is None else f"{act.about}\n  ({missing})\n")
+        if missing is None:
+            told.append((act, act.tell(stage)))
+            if not args.json:
+                _show(told[-1][1])
+    report = _write_pages(out, told)
+    seconds = time.monotonic() - began
+    if args.json:
+        _print_json(out, told, report, seconds)
+    else:
+        _conclude(out, report, seconds)
     return 0
+
+
+def _print_json(out: Path, told: list[tuple[Act, Told]], report: Path | None, seconds: float) -> None:
+    from lockedroom.cli.json_output import print_json
+    from lockedroom.loops.demo import ACTS, left_out
+
+    found = {act.title: one for act, one in told}
+    acts = [{"title": act.title, "left_out": left_out(act), "told": found.get(act.title)} for act in ACTS]
+    page = None if report is None else str(report)
+    print_json({"out": str(out), "acts": acts, "report": page, "seconds": seconds})
 
 
 def _show(told: Told) -> None:
@@ -64,17 +75,28 @@ def _show(told: Told) -> None:
     print(flush=True)
 
 
-def _conclude(out: Path, told: list[tuple[Act, Told]]) -> Path | None:
+def _write_pages(out: Path, told: list[tuple[Act, Told]]) -> Path | None:
     """Write the pages and return the one to open; None where they are left out."""
     import importlib.util
 
-    print("## The report", flush=True)
     if importlib.util.find_spec("jinja2") is None:
-        print("  (left out: pip install 'lockedroom[report]')")
         return None
     from lockedroom.report.demo_page import write_demo_pages
 
-    page = write_demo_pages(out, told)
-    count = sum(1 for _ in out.glob("*.html"))
-    print(f"  • {count} pages, every run verified on the way.")
-    return page
+    return write_demo_pages(out, told)
+
+
+def _conclude(out: Path, report: Path | None, seconds: float) -> None:
+    from lockedroom.loops.demo import RECORDED
+
+    print("## The report")
+    if report is None:
+        print("  (left out: pip install 'lockedroom[report]')")
+    else:
+        print(f"  • {sum(1 for _ in out.glob('*.html'))} pages, every run verified on the way.")
+    print(f"\n{seconds:.0f} s. The runs are in {out}/ . Check one, or look inside:")
+    shown = shlex.quote(str(out / RECORDED[1]))
+    print(f"  lockedroom verify  {shown}")
+    print(f"  lockedroom inspect {shown} --code wrong_answer")
+    if report is not None:
+        print(f"\nThe report: {report}")

@@ -24,8 +24,8 @@ def run(args: argparse.Namespace) -> int:
     from lockedroom.report.serving import HOST, open_server
 
     with open_server(Path(args.folder), args.port) as server:
-        print(f"http://{HOST}:{server.server_address[1]}/  (Ctrl-C stops it)", flush=True)
         try:
+            print(f"http://{HOST}:{server.server_address[1]}/  (Ctrl-C stops it)", flush=True)
             server.serve_forever()
         except KeyboardInterrupt:
             print("stopped")

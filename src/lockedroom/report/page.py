@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
 import itertools
 from pathlib import Path
 
@@ -22,13 +23,18 @@ FILES = Path(__file__).parent / "page_files"
 GENERATOR = b'<meta name="generator" content="lockedroom report">'
 
 
+def require_jinja() -> None:
+    """Raise MissingExtra without jinja2."""
+    if importlib.util.find_spec("jinja2") is None:
+        raise MissingExtra("the HTML report", "report")
+
+
 def render_page(page: Page) -> bytes:
     """Return the page as HTML. Raises MissingExtra without jinja2."""
-    try:
-        from jinja2 import Environment, StrictUndefined
-        from markupsafe import Markup
-    except ModuleNotFoundError:
-        raise MissingExtra("the HTML report", "report") from None
+    require_jinja()
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
     texts = {name: (FILES / name).read_text("utf-8") for name in ("page.css", "page.js", "chart.umd.min.js")}
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     numbers = {"chart_number": itertools.count(), "records_number": itertools.count()}
