@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -23,9 +23,9 @@ ASKED = [Example(id=f"e{a}", prompt=f"Compute {a}+1. Output exactly one line: Fi
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
-def policy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HuggingFacePolicy]:
+def policy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> HuggingFacePolicy:
     folder = save_small(request.param, tmp_path_factory.mktemp(request.param) / "model")
-    yield load_huggingface(str(folder), Backend(batch=4))
+    return load_huggingface(str(folder), Backend(batch=4))
 
 
 def language(
