@@ -131,7 +131,11 @@ def test_as_json_it_is_what_every_act_found(tmp_path: Path) -> None:
     shown = json.loads(done.stdout)
     assert [act["title"] for act in shown["acts"]] == [act.title for act in ACTS]
     assert "pass rate 0.061" in shown["acts"][0]["told"]["findings"][1]
-    assert shown["acts"][4] == {"title": "Loop C: learn", "left_out": "left out: pip install 'lockedroom[learn]'", "told": None}
+    assert shown["acts"][4] == {
+        "title": "Loop C: learn",
+        "left_out": "left out: pip install 'lockedroom[learn]'",
+        "told": None,
+    }
     assert shown["report"] is None
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from lockedroom.errors import BadInput
-from lockedroom.stats.intervals import Interval, require_probability, wilson_band
+from lockedroom.stats.intervals import Interval, require_probability, t_quantile, two_sided_z, wilson_band
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,7 +103,7 @@ def pass_curve(
     """The curve at `ks`, ascending (default: 1 .. the least number of draws); one (draws, passes) pair an example.
 
     SE = sd over examples / √m. Bands: `wilson_band` of the estimate and SE, with the quantile of |θ*−θ|/SE over `resamples`
-    bootstrap samples of the examples (at each k for `pointwise`; of the greatest over all k, "max-t", for `simultaneous`).
+    bootstrap samples of the examples, times t/z·√(m/(m−1)) (at each k for `pointwise`; of the greatest over all k, "max-t", for `simultaneous`).
     `resamples=0` leaves the bands out. Memory: 8·K·(P + B) bytes and 64 MB. Raises BadInput for a k above the
     least number of draws, for unequal draws under "refuse", and for no examples.
     """
@@ -212,6 +212,7 @@ def _bands(
     if resamples == 0 or len(kept) == 0:
         return bands
     t_BK = _bootstrap_t(table_PK[:, kept], count_P, (mean_K[kept], se_K[kept]), resamples, seed)
+    t_BK *= _small_sample_factor(sum(count_P), confidence)
     # "higher" picks an order statistic at or above the nominal quantile: Monte Carlo error must not narrow a band
     pointwise_K = np.quantile(t_BK, confidence, axis=0, method="higher")
     simultaneous = float(np.quantile(t_BK.max(axis=1), confidence, method="higher"))
@@ -222,6 +223,12 @@ def _bands(
             Interval(*wilson_band(mean, se, simultaneous), confidence, "bootstrap wilson, simultaneous (max-t)"),
         )
     return bands
+
+
+def _small_sample_factor(m: int, confidence: float) -> float:
+    """t/z · √(m/(m−1)): a bootstrap of m examples varies as if they were all there are, and too little by a factor of m."""
+    t = t_quantile((1 + confidence) / 2, m - 1)
+    return t / two_sided_z(confidence) * math.sqrt(m / (m - 1))
 
 
 def _bootstrap_t(
