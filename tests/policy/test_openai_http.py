@@ -60,7 +60,7 @@ def texts(results: list[Completion | Failure]) -> list[str]:
 
 def test_the_module_can_be_named_without_its_libraries() -> None:
     code = (
-        "import sys; sys.modules['h11'] = None\n"
+        "import sys; sys.modules['aiohttp'] = None\n"
         "from lockedroom.policy.openai_http import open_server\n"
         "from lockedroom.policy.backend import Backend\n"
         "try: open_server('http://localhost/v1#m', Backend())\n"

@@ -24,7 +24,7 @@ def open_server(name: str, backend: Backend, *, backoff_s: float = 0.5) -> Serve
     try:
         from lockedroom.policy.openai_http.policy import open_policy
     except ModuleNotFoundError as error:
-        if error.name not in ("certifi", "h11", "tenacity"):
+        if error.name not in ("aiohttp", "certifi", "tenacity"):
             raise
         raise MissingExtra("a policy behind a server", "server") from None
     return open_policy(name, backend, backoff_s=backoff_s)

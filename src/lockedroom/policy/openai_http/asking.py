@@ -70,9 +70,9 @@ class Asker:
         self._retries, self._backoff_s = backend.retries, backoff_s
         self._connections = Connections(timeout_s=backend.request_timeout, secret=key.secret)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close the connections; nothing may be under way."""
-        self._connections.close()
+        await self._connections.close()
 
     async def once(self, method: str, url: str, body: bytes | None = None) -> Reply:
         """Send one request and return the reply, whatever its status. Raises Transient when none comes."""

@@ -69,7 +69,7 @@ def open_policy(name: str, backend: Backend, *, backoff_s: float) -> ServerPolic
         try:
             return await open_with(asker, name, backend)
         finally:
-            asker.close()
+            await asker.close()
 
     with _running_loop() as loop:
         found = [asyncio.run_coroutine_threadsafe(opened(address), loop).result() for address in server.addresses]
@@ -315,7 +315,7 @@ class _Work:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        self._asker.close()
+        await self._asker.close()
 
 
 @contextlib.contextmanager

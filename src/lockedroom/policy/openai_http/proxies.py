@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import urllib.request
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import urlsplit
 
 import msgspec
+from yarl import URL
 
 from lockedroom.errors import BadInput
 
@@ -14,12 +15,10 @@ HOW = "set it to http://HOST:PORT, or unset it (or name the server in no_proxy)"
 
 
 class Proxy(msgspec.Struct, frozen=True):
-    """`headers` are what a proxy that asks for a password is sent."""
+    """`url` is without the name and password that a proxy may ask for; they are in `headers`, for it alone."""
 
-    host: str
-    port: int
-    encrypted: bool
-    headers: list[tuple[bytes, bytes]]
+    url: URL
+    headers: dict[str, str]
 
 
 def named_proxy(scheme: str, host: str, port: int | None) -> Proxy | None:
@@ -41,8 +40,8 @@ def named_proxy(scheme: str, host: str, port: int | None) -> Proxy | None:
         raise BadInput(f"environment variable {variable}: SOCKS proxies are not supported; {HOW}")
     if parts.scheme not in ("http", "https") or not parts.hostname or not parts.hostname.isascii():
         raise BadInput(f"environment variable {variable}: not the address of a proxy; {HOW}")
-    headers = []
-    if parts.username is not None:
-        pair = unquote_to_bytes(parts.username) + b":" + unquote_to_bytes(parts.password or "")
-        headers.append((b"Proxy-Authorization", b"Basic " + base64.b64encode(pair)))
-    return Proxy(parts.hostname, found, parts.scheme == "https", headers)
+    url, headers = URL(named if "://" in named else f"http://{named}"), {}
+    if url.user is not None:
+        login = base64.b64encode(f"{url.user}:{url.password or ''}".encode()).decode()
+        headers["Proxy-Authorization"] = f"Basic {login}"
+    return Proxy(url.with_user(None).with_port(found), headers)
