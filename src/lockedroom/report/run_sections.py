@@ -15,7 +15,7 @@ from lockedroom.results.adaptive import ADAPTIVE_JSON, Adaptive
 from lockedroom.results.exact import EXACT_JSON, Exact
 from lockedroom.results.inspection import read_summary
 from lockedroom.results.selection import Selection
-from lockedroom.results.selection_rendering import shows_rewards
+from lockedroom.results.selection_rendering import INTERVAL_AT, Columns, bought, costs, shows_rewards
 from lockedroom.results.summary import CodeCount, Estimate, Summary
 from lockedroom.safeguards.manifest import Manifest
 from lockedroom.stats.one_run import RunEstimate
@@ -275,11 +275,6 @@ def _bought(selection: Selection) -> Section:
         lines.append(
             run_series("what its own scorer said", [one.n for one in at], [one.told for one in at], style="dashed")
         )
-    rows: Rows = [
-        [str(one.n), _value(one.accuracy), span(one.accuracy.interval if one.accuracy else None), _value(one.ceiling),
-         _value(one.majority), "unknown" if one.tokens is None else f"{one.tokens:.1f}", f"≤ {one.kl_bound:.3f}"]
-        for one in at
-    ]  # fmt: skip
     return Section(
         title=f"Selection by {visible(selection.plan.selector, 80)}",
         text=[
@@ -292,10 +287,15 @@ def _bought(selection: Selection) -> Section:
                   x_log=True, percent=True)
         ],
         tables=[
-            Table(header=["n", "accuracy", "interval", "ceiling", "maj@n", "tokens an example", "KL (nats)"], rows=rows,
-                  numbers=list(range(7)))
+            _columns(bought(selection), [i for i in range(len(bought(selection))) if i != INTERVAL_AT]),
+            _columns(costs(selection), list(range(len(costs(selection))))),
         ],
     )  # fmt: skip
+
+
+def _columns(columns: Columns, numbers: list[int]) -> Table:
+    rows: Rows = [list(row) for row in zip(*(cells for _, cells in columns), strict=True)]
+    return Table(header=[head for head, _ in columns], rows=rows, numbers=numbers)
 
 
 def run_series(name: str, x: Sequence[int], y: Sequence[RunEstimate | None], style: str = "line") -> Series:

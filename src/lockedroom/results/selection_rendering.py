@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from lockedroom.results.selection import AtN, Confirmed, Listed, Selection, VerifierModel
 from lockedroom.results.selectors import NO_PARSER, PROXY
 from lockedroom.results.text_table import text_table
@@ -10,7 +12,12 @@ from lockedroom.stats.one_run import RunEstimate
 from lockedroom.visible import visible
 
 CURVE_ROWS = 12
+INTERVAL_AT = 3  # the column of `bought` that is not a number
 DECIMALS, MOST_DECIMALS = 4, 9
+
+
+# Heads with the cells below them.
+Columns: TypeAlias = list[tuple[str, list[str]]]
 
 
 def render_selection(selection: Selection) -> str:
@@ -22,9 +29,9 @@ def render_selection(selection: Selection) -> str:
         f"{selection.examples:,} examples × {_draws(selection.draws)}. The policy does not change: this is selection, not "
         "learning.",
         "",
-        *_at_n(selection),
+        *_table(bought(selection), text=INTERVAL_AT),
         "",
-        *_costs(selection),
+        *_table(costs(selection)),
         "",
         *_curves(selection),
         "",
@@ -40,7 +47,8 @@ def shows_rewards(selection: Selection) -> bool:
     return selection.plan.selector.startswith(PROXY) or graded
 
 
-def _at_n(selection: Selection) -> list[str]:
+def bought(selection: Selection) -> Columns:
+    """What the selector reached at each n; the fourth column is text, the others are numbers."""
     plan, at_n = selection.plan, selection.at_n
     columns = [
         ("n", [str(one.n) for one in at_n]),
@@ -56,10 +64,11 @@ def _at_n(selection: Selection) -> list[str]:
         columns.append((name, [_value(one.told) for one in at_n]))
     if any(one.predicted is not None for one in at_n):
         columns.append(("predicted", [_number(one.predicted, 4, "none") for one in at_n]))
-    return _table(columns, text=3)
+    return columns
 
 
-def _costs(selection: Selection) -> list[str]:
+def costs(selection: Selection) -> Columns:
+    """What each n cost, and how far it strayed from the policy."""
     at_n = selection.at_n
     further = [one.tokens_per_solved if one.tokens is not None else one.draws_per_solved for one in at_n]
     unit = "tokens" if at_n[0].tokens is not None else "draws"
@@ -77,10 +86,10 @@ def _costs(selection: Selection) -> list[str]:
         ["" if one.n == 1 else _number(cost, 1, "no gain") for one, cost in zip(at_n, further, strict=True)],
     ))  # fmt: skip
     columns.append(("KL (nats)", [_kl(one, known=selection.known_p) for one in at_n]))
-    return _table(columns)
+    return columns
 
 
-def _table(columns: list[tuple[str, list[str]]], *, text: int | None = None) -> list[str]:
+def _table(columns: Columns, *, text: int | None = None) -> list[str]:
     """Return columns as a table; all but the one numbered `text` hold numbers."""
     rows = list(zip(*(cells for _, cells in columns), strict=True))
     return text_table([head for head, _ in columns], rows, numbers=[i for i in range(len(columns)) if i != text])
