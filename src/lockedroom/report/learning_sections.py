@@ -13,6 +13,7 @@ from lockedroom.report.blocks import Chart, Fact, Rows, Section, Series, Table, 
 from lockedroom.report.numerals import counted, signed
 from lockedroom.report.reward_against_kl import reward_against_kl
 from lockedroom.results.learning import EVALUATIONS, STEPS, Evaluation, StepMetrics
+from lockedroom.results.learning_rendering import equal_sentences
 from lockedroom.results.learning_summary import LEARNING_JSON, Change, LearningSummary
 from lockedroom.visible import visible
 
@@ -138,12 +139,7 @@ def _cost(summary: LearningSummary) -> Section:
         for policy in dict.fromkeys(row.policy for row in known)
     ]  # fmt: skip
     chart = Chart(title="Right, against tokens spent on an example", kind="lines", series=series, x_label="tokens an example", x_log=True, percent=True)  # fmt: skip
-    equal = summary.equal_tokens
-    text = [f"Training spent {equal.training_tokens:,} tokens: {equal.budget_n:,} draws of every dev example."]
-    if equal.n is not None:
-        text.append(f"{equal.n} draws of the base policy and a perfect selector are as good as one learned draw.")
-    if equal.break_even is not None:
-        text.append(f"Training is the cheaper way after {equal.break_even:,.0f} examples.")
+    text = [line[:1].upper() + line[1:] for line in equal_sentences(summary.equal_tokens)]
     header = ["policy", "chosen by", "n", "tokens an example", "right", "interval"]
     return Section(title="Selection or learning", text=text, charts=[chart] if series else [],
                    tables=[Table(header=header, rows=rows, numbers=[2, 3, 4])])  # fmt: skip

@@ -72,22 +72,27 @@ def _decomposition(summary: LearningSummary) -> list[str]:
     ]  # fmt: skip
     header = ("policy", "chosen by", "n", "tokens an example", "right", f"{summary.plan.confidence:.0%} interval")
     return ["Selection or learning: what more draws buy, and what training bought.", "",
-            *text_table(header, rows, numbers=(2, 3, 4)), "", *_equal(summary.equal_tokens)]  # fmt: skip
+            *text_table(header, rows, numbers=(2, 3, 4)), "", *(f"- {line}" for line in equal_sentences(summary.equal_tokens))]  # fmt: skip
 
 
-def _equal(equal: EqualTokens) -> list[str]:
-    same = (
-        f"{equal.n} draws of the base policy and a perfect selector are as good as one draw of the learned policy"
-        if equal.n is not None
-        else "no number of draws on the curve makes the base policy as good as one draw of the learned one"
-    )
+def equal_sentences(equal: EqualTokens) -> list[str]:
+    """Return what a person should know of selection against learning, a sentence a line."""
+    if equal.n is None:
+        same = "no number of draws on the curve makes the base policy as good as one draw of the learned one"
+    elif equal.n == 1:
+        same = "one draw of the base policy is as good as one of the learned policy: training saves no draws"
+    else:
+        same = (
+            f"{equal.n} draws of the base policy and a perfect selector are as good as one draw of the learned policy"
+        )
     after = "" if equal.break_even is None else f"; training is the cheaper way after {equal.break_even:,.0f} examples"
     known = (
         "beyond the measured curve" if equal.budget_pass is None else f"{equal.budget_pass:.4f} with a perfect selector"
     )
+    draws = "1 draw" if equal.budget_n == 1 else f"{equal.budget_n:,} draws"
     return [
-        f"- {same}{after}.",
-        f"- Training spent {equal.training_tokens:,} tokens. Spent on the dev examples instead they are {equal.budget_n:,} draws "
+        f"{same}{after}.",
+        f"Training spent {equal.training_tokens:,} tokens. Spent on the dev examples instead they are {draws} "
         f"an example of the base policy: {known}.",
     ]
 

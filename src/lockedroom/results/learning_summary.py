@@ -105,7 +105,7 @@ class EqualTokens(msgspec.Struct, frozen=True):
     """Selection against learning. `n`: draws of the base policy at which a perfect selector is as good as one draw of the
     learned one (None: not within the curve). `budget_n`: draws an example that the training tokens would pay for on the
     dev examples; `budget_pass`: base pass@budget_n (None: beyond the curve). `break_even`: examples after which
-    training was cheaper than drawing n from the base policy."""
+    training was cheaper than drawing n from the base policy (None: never, or n is 1)."""
 
     training_tokens: int
     n: int | None
@@ -184,7 +184,7 @@ def sum_up_learning(run: Path, plan: Plan) -> LearningSummary:
         crossing=_crossing(curve),
         findings=_findings(pass_at_1, _changed(greedy), curve, attribution),
         deployed=deployed,
-        equal_tokens=_equal_tokens(curve, deployed, tokens, summaries[BASE].examples),
+        equal_tokens=equal_tokens(curve, deployed, tokens, summaries[BASE].examples),
         controls=[_control(run, name, plan) for name in plan.controls],
         runs={path.parent.name: _sha256(path) for path in sorted(run.glob(f"*/{manifests.NAME}"))},
     )
@@ -338,7 +338,7 @@ def _row(policy: str, selector: str, at: AtN, found: RunEstimate | None) -> Depl
                     interval.high if interval else None)  # fmt: skip
 
 
-def _equal_tokens(
+def equal_tokens(
     curve: Sequence[CurveChange], deployed: Sequence[Deployed], training: int, examples: int
 ) -> EqualTokens:
     target = curve[0].change.after
@@ -350,7 +350,9 @@ def _equal_tokens(
     known = (
         reached[-1].change.before if reached and (budget_n <= curve[-1].k or reached[-1].change.before == 1) else None
     )
-    saved = n * base - learned if n is not None and base is not None and learned is not None else 0.0
+    saved = 0.0
+    if n is not None and n > 1 and base is not None and learned is not None:  # at n = 1 there is nothing to repay
+        saved = n * base - learned
     return EqualTokens(training, n, budget_n, known, training / saved if saved > 0 else None)
 
 
