@@ -554,6 +554,13 @@ def test_a_forged_selection_does_not_verify(tmp_path: Path, name: str, old: str,
         verify(done.path)
 
 
+def test_a_selection_of_another_format_is_not_called_tampering(tmp_path: Path) -> None:
+    done = selected(tmp_path, four_draws(tmp_path), "best-of-n")
+    reseal(done.path, "selection.json", "lockedroom.selection/2", "lockedroom.selection/1")
+    with pytest.raises(BadInput, match="select again from"):
+        verify(done.path)
+
+
 def test_a_record_that_was_not_chosen_does_not_verify(tmp_path: Path) -> None:
     run = write_run(tmp_path, [[right(0, -1.0), right(0, -2.0)]])
     done = selected(tmp_path, run, "best-of-n")

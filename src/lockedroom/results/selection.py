@@ -29,7 +29,7 @@ from lockedroom.stats.selection import (
 )
 from lockedroom.stats.verified_draws import verified_accuracy_of_draws
 
-FORMAT = "lockedroom.selection/1"
+FORMAT = "lockedroom.selection/2"
 SHOWN = 5
 
 

@@ -14,7 +14,7 @@ from lockedroom.records import Record
 from lockedroom.results.exact import EXACT_JSONL
 from lockedroom.results.picking import Picks, Plan, Pool, pick
 from lockedroom.results.run_folder import RECORDS, indented_json
-from lockedroom.results.selection import Selection, best_at, confirm, finish
+from lockedroom.results.selection import FORMAT, Selection, best_at, confirm, finish
 from lockedroom.results.selection_files import (
     ANSWERS,
     CHOICES,
@@ -35,9 +35,29 @@ from lockedroom.results.selectors import PROXY, KnownAnswers, Parse, builtin_sel
 from lockedroom.safeguards.manifest import Manifest
 from lockedroom.scorer.builtin import BuiltinScorer, find_builtin
 from lockedroom.scorer.identity import source_sha256
+from lockedroom.visible import visible
 
 SHOWN = 5
 OWN = "own:"  # begins the name of what a person's file did
+
+
+class _FormatOnly(msgspec.Struct):
+    format: str
+
+
+def refuse_other_format(run: Path, manifest: Manifest) -> None:
+    """Raise BadInput for a selection whose numbers another version derived, by rules that this one does not have."""
+    if SELECTION_JSON not in manifest.files:
+        return
+    try:
+        found = msgspec.json.decode((run / SELECTION_JSON).read_bytes(), type=_FormatOnly).format
+    except msgspec.DecodeError:
+        return  # not written by any version: what derives it says so
+    if found != FORMAT:
+        raise BadInput(
+            f"{run / SELECTION_JSON}: is of format {visible(found, 40)!r}, and this version derives {FORMAT!r}: select again from "
+            "the run that was chosen from, or verify with the version that wrote it"
+        )
 
 
 def check_selection(run: Path, manifest: Manifest, scorer: BuiltinScorer | None) -> list[str]:

@@ -18,7 +18,7 @@ from lockedroom.results.exact import EXACT_JSON, EXACT_JSONL, ExactExample, samp
 from lockedroom.results.rendering import render_summary
 from lockedroom.results.run_folder import CONFIG, EXAMPLES, RECORDS, SUMMARY_JSON, SUMMARY_MD, indented_json
 from lockedroom.results.search import check_search
-from lockedroom.results.selection_check import check_selection, not_checked_of
+from lockedroom.results.selection_check import check_selection, not_checked_of, refuse_other_format
 from lockedroom.results.summary import summarise
 from lockedroom.results.tally import Tally, pair_with_examples
 from lockedroom.safeguards import manifest as manifests
@@ -52,6 +52,7 @@ def verify(run: Path) -> Verified:
     trouble = [*_check_sums(run, manifest), *_check_files(run, manifest)] or list(_check_size(manifest))
     if trouble:
         _refuse(run, trouble)
+    refuse_other_format(run, manifest)
     scorer, not_checked = _scorer_of(manifest)
     derived = _Derivation(manifest, scorer)
     try:
