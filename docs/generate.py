@@ -22,8 +22,11 @@ DOCS = Path(__file__).resolve().parent
 PICTURE = DOCS / "images" / "loop-a.svg"
 PICTURE_COLUMNS = 132
 RECORDING = DOCS / "images" / "demo.svg"
-RECORDING_COLUMNS, RECORDING_SECONDS = 130, 60.0
+TRANSCRIPT = DOCS / "demo.md"
+RECORDING_COLUMNS, RECORDING_ROWS, RECORDING_SECONDS = 112, 30, 60.0
+LINE_HEIGHT = 24.4  # of rich's pictures
 SCREENSHOTS = {"light": DOCS / "images" / "report.png", "dark": DOCS / "images" / "report-dark.png"}
+FRONTIER, COMPLETIONS = DOCS / "images" / "report-frontier.png", DOCS / "images" / "report-completions.png"
 
 
 def help_page() -> str:
@@ -109,12 +112,12 @@ class _Timed(io.StringIO):
         return super().write(text)
 
 
-def record_demo(folder: Path) -> str:
-    """Play the demo in `folder`, and return an SVG in which every line appears when it appeared (at most a minute)."""
+def record_demo(folder: Path) -> tuple[str, str]:
+    """Play the demo in `folder`; return an SVG in which every line appears when it appeared (at most a minute), and its text."""
     from rich.console import Console
 
     from lockedroom.cli.main import main as lockedroom
-    from lockedroom.cli.terminal import _styled
+    from lockedroom.cli.terminal import _heading
 
     printed = _Timed()
     with chdir(folder), redirect_stdout(printed):
@@ -124,43 +127,75 @@ def record_demo(folder: Path) -> str:
     starts = [0.0]
     console.print("[bold green]$ make demo[/]")
     for line, at in zip(printed.getvalue().splitlines(), printed.times, strict=True):
-        text = _styled(line)
+        text = _heading(line)
         console.print(text)
         starts += [at * shrink] * max(1, len(text.wrap(console, RECORDING_COLUMNS)))
     svg = console.export_svg(title="lockedroom demo", unique_id="demo")
-    return _animated(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), starts)
+    return _animated(re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL), starts), printed.getvalue()
 
 
 def _animated(svg: str, starts: list[float]) -> str:
-    """Let each line of a terminal's picture appear at its time; whoever cannot or will not animate sees all of it."""
+    """Let each line appear at its time, and the screen follow; whoever will not animate sees the end of it."""
+    seconds = starts[-1] + 0.1
+    hidden = max(0, len(starts) - RECORDING_ROWS) * LINE_HEIGHT
+    scrolls = "".join(
+        f"{100 * at / seconds:.2f}% {{ transform: translateY({-max(0, i + 1 - RECORDING_ROWS) * LINE_HEIGHT:.1f}px); }} "
+        for i, at in enumerate(starts)
+        if i + 1 == len(starts) or starts[i + 1] > at
+    )
 
     def appear(found: re.Match[str]) -> str:
         return f'style="animation-delay:{starts[int(found[1])]:.1f}s" {found[0]}'
 
-    rule = "@media (prefers-reduced-motion: no-preference) { text[style] { animation: line .1s backwards; } }"
-    svg = svg.replace("<style>", "<style>\n    @keyframes line { from { opacity: 0; } }\n    " + rule, 1)
+    style = (
+        f".demo-matrix {{ transform: translateY({-hidden:.1f}px); }}\n    @keyframes line {{ from {{ opacity: 0; }} }}\n"
+        f"    @keyframes screen {{ from {{ transform: translateY(0px); }} {scrolls}}}\n"
+        "    @media (prefers-reduced-motion: no-preference) { text[style] { animation: line .1s backwards; } "
+        f".demo-matrix {{ animation: screen {seconds:.1f}s step-end both; }} }}"
+    )
+    svg = svg.replace("<style>", f"<style>\n    {style}", 1)
+    # The window of the terminal, and the picture, are as high as its rows.
+    for pattern in (r'(viewBox="0 0 [\d.]+ )([\d.]+)', r'(<clipPath id="demo-clip-terminal">\s*<rect [^>]*height=")([\d.]+)',
+                    r'(<rect fill="#[0-9a-f]+" [^>]*height=")([\d.]+)'):  # fmt: skip
+        svg = re.sub(pattern, lambda found: f"{found[1]}{float(found[2]) - hidden:.1f}", svg, count=1)
     return re.sub(r'clip-path="url\(#demo-line-(\d+)\)"', appear, svg)
 
 
-def photograph(page: Path) -> None:
-    """Write the screenshots of a report, light and dark."""
+def transcript(text: str) -> str:
+    """Return docs/demo.md: what the recorded demo said, to read at leisure."""
+    return (
+        "# The demo, as it was told\n\nThe text of [the recording](images/demo.svg), from a real run of `lockedroom demo` "
+        f"(made by `python docs/generate.py demo`).\n\n```text\n{text.rstrip()}\n```\n"
+    )
+
+
+def photograph(pages: Path) -> None:
+    """Write the screenshots of reports: a learning run, light and dark; its frontier; completions to browse."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for scheme, path in SCREENSHOTS.items():
-            view = browser.new_page(viewport={"width": 1100, "height": 1300}, color_scheme=scheme)
-            view.goto(page.as_uri())
-            view.wait_for_timeout(1000)  # the charts are drawn with an animation
+            view = browser.new_page(viewport={"width": 1100, "height": 1330}, color_scheme=scheme)
+            view.goto((pages / "training.html").as_uri())
             view.screenshot(path=path)
+        view = browser.new_page(viewport={"width": 900, "height": 900})
+        view.goto((pages / "training.html").as_uri())
+        view.locator("section", has=view.get_by_role("heading", name="Reward against KL")).screenshot(path=FRONTIER)
+        view.goto((pages / "base.html").as_uri())
+        view.get_by_label("Text").fill("37-")
+        view.locator(".card:nth-child(n + 5)").evaluate_all("cards => cards.forEach((card) => card.remove())")
+        view.locator("section", has=view.locator(".browser")).screenshot(path=COMPLETIONS)
         browser.close()
 
 
 def main() -> int:
     if sys.argv[1:] == ["demo"]:
         with tempfile.TemporaryDirectory() as folder:
-            RECORDING.write_text(record_demo(Path(folder)), "utf-8")
-            photograph(Path(folder) / "runs" / "demo" / "training.html")
+            recording, said = record_demo(Path(folder))
+            RECORDING.write_text(recording, "utf-8")
+            TRANSCRIPT.write_text(transcript(said), "utf-8")
+            photograph(Path(folder) / "runs" / "demo")
         return 0
     (DOCS / "cli.md").write_text(help_page(), "utf-8")
     (DOCS / "formats.md").write_text(formats_page(), "utf-8")

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 
 SHELLS = ("bash", "zsh", "tcsh")
+# What help texts call the arguments that are, or may be, files and folders.
+PATHS = frozenset(["RUN", "RUN2", "FILE", "FOLDER", "AUDIT", "SCORER", "DATASET", "LOG", "OLD", "NEW", "RUN|FILE", "FILE.py", "FILE.py:FUNCTION", "FPR,FNR|AUDIT"])  # fmt: skip
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser(
         "completion",
         help="print the script that completes commands and flags in your shell",
-        description='For bash: eval "$(lockedroom completion bash)". Needs the extra [completion].',
+        description='For bash: eval "$(lockedroom completion bash)". For zsh: save it as _lockedroom in a folder of $fpath. '
+        "Files and folders are completed too. Needs the extra [completion].",
     )
     parser.add_argument("shell", choices=SHELLS)
     parser.set_defaults(run=run)
@@ -26,5 +29,17 @@ def run(args: argparse.Namespace) -> int:
         import shtab
     except ModuleNotFoundError:
         raise MissingExtra("shell completion", "completion") from None
-    print(shtab.complete(build_parser(), args.shell))
+    parser = build_parser()
+    _complete_paths(parser, shtab.FILE)
+    print(shtab.complete(parser, args.shell))
     return 0
+
+
+def _complete_paths(parser: argparse.ArgumentParser, how: object) -> None:
+    """Mark every argument that names a file or folder, in all commands, as shtab wants it."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _complete_paths(command, how)
+        elif action.metavar in PATHS:
+            action.complete = how  # type: ignore[attr-defined]  # where shtab looks

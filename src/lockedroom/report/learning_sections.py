@@ -30,7 +30,7 @@ def learning_facts(summary: LearningSummary) -> list[Fact]:
     return [
         Fact(f"pass@1{', exact' if summary.exact_pass_at_1 else ''}", f"{change.before:.3f} → {change.after:.3f}", _changed(change, summary), _tone(change)),
         Fact("greedy", f"{greedy.before:.3f} → {greedy.after:.3f}", _changed(greedy, summary), _tone(greedy)),
-        Fact("format errors", f"{summary.format_errors_before:.1%} → {summary.format_errors_after:.1%}"),
+        Fact("format errors", f"{summary.format_errors_before:.1%} → {summary.format_errors_after:.1%}", "of the sampled dev completions"),
         Fact("KL to the base policy", f"{summary.last.kl_exact:.2f} nats", "a completion, exact in every state visited"),
     ]  # fmt: skip
 
