@@ -1,7 +1,7 @@
 """Hugging Face causal language models as policies: read, sampled, trained, saved.
 
 Read order: `source` (what a name means, without heavy imports) -> `loading` -> `text` (tokenizer and template) ->
-`forward` (forward passes of fixed shape) -> `sample` -> `exact` -> `training` -> `policy`. Only this module and
+`forward` (forward passes of fixed shape) -> `sample` -> `spelling` and `exact` -> `training` -> `policy`. Only this module and
 `source` import without PyTorch and transformers; the rest needs `pip install 'lockedroom[hf]'`.
 """
 

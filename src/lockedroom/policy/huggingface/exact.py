@@ -5,9 +5,9 @@ paths of tokens that spell the texts form a trie, and its nodes are decoded leve
 A text of n characters may have 2^n tokenisations, so a path is left as soon as it is less than NEGLIGIBLE times as
 probable as the canonical tokens of every text that it could still become. What is left out is under NEGLIGIBLE of a
 text's probability for each path left; the canonical path is always followed.
-The vocabulary is read as byte strings, which is what byte-level tokenizers (GPT-2, Llama 3, Qwen, SmolLM, …) make of it;
-other tokenizers are refused here, because what a token adds to a text then depends on its neighbours. Special tokens
-that spell nothing are not followed, unless they end the completion: a completion with such a token inside has the same
+The vocabulary is read as byte strings (see `spelling`); a token may spell something else at the start of a completion than
+behind other tokens. Tokens that spell nothing are not followed, unless they end the completion (or are a first space that
+the tokenizer drops): a completion with a special token inside has the same
 text and is not summed. Shape letters: N nodes of a level, V vocabulary.
 """
 
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from lockedroom.errors import BadInput
 from lockedroom.policy.huggingface.forward import Start, extend, prefill, read_start
+from lockedroom.policy.huggingface.spelling import read_spelling
 from lockedroom.policy.huggingface.text import TextCodec
 from lockedroom.policy.tiny.sample import check_sampling, sampled_logprobs
 from lockedroom.records import Sampling, TextProbability
@@ -38,12 +39,10 @@ MAX_NODES = 4096  # of one level of one prompt
 
 
 class Vocabulary:
-    """The tokens as byte strings: those that spell something, sorted, for look-up by beginning."""
+    """Tokens by what they spell, sorted, for look-up by beginning."""
 
-    def __init__(self, codec: TextCodec) -> None:
-        self.codec = codec
-        pieces = codec.byte_pieces()
-        self.sorted = sorted((piece, i) for i, piece in pieces.items() if piece)
+    def __init__(self, spelled: dict[int, bytes]) -> None:
+        self.sorted = sorted((piece, i) for i, piece in spelled.items())
         self.ids: dict[bytes, list[int]] = {}
         for piece, i in self.sorted:
             self.ids.setdefault(piece, []).append(i)
@@ -54,6 +53,18 @@ class Vocabulary:
         while at < len(self.sorted) and self.sorted[at][0].startswith(start):
             yield self.sorted[at]
             at += 1
+
+
+class Tokens:
+    """The tokens of a policy: as the first of a completion, behind others, and those that end it."""
+
+    def __init__(self, codec: TextCodec) -> None:
+        spelling = read_spelling(codec.tokenizer, codec.special_ids, codec.where)
+        self.codec = codec
+        self.first, self.behind = Vocabulary(spelling.first), Vocabulary(spelling.behind)
+
+    def after(self, path: Sequence[int]) -> Vocabulary:
+        return self.behind if path else self.first
 
 
 class _Node(msgspec.Struct, frozen=True, gc=False):
@@ -76,14 +87,14 @@ class _Texts:
     """The texts asked about after one prompt, and which tokens lead to them. `floor`: below it a path is left."""
 
     def __init__(
-        self, vocabulary: Vocabulary, texts: Sequence[str], stops: Sequence[str], limit: int, canonical: Sequence[float]
+        self, tokens: Tokens, texts: Sequence[str], stops: Sequence[str], limit: int, canonical: Sequence[float]
     ) -> None:
-        self.vocabulary, self.limit = vocabulary, limit
+        self.tokens, self.limit = tokens, limit
         self.targets = [text.encode() for text in texts]
         if len(set(self.targets)) != len(texts):
             raise BadInput("texts: the same text is given twice; give each once")
         self.number = {target: i for i, target in enumerate(self.targets)}
-        self.canonical = [vocabulary.codec.encode(text) for text in texts]
+        self.canonical = [tokens.codec.encode(text) for text in texts]
         self.stops = [stop.encode() for stop in stops]
         floors = [log + math.log(NEGLIGIBLE) for log in canonical]
         self.goals = [(target, floor) for target, floor in zip(self.targets, floors, strict=True)]
@@ -98,15 +109,16 @@ class _Texts:
         """Yield (longer spelling, token, floor) for the tokens after which a text can still be reached."""
         if len(node.path) == self.limit:
             return
-        begin, longest = len(node.spelled), self.vocabulary.longest
+        vocabulary, begin = self.tokens.after(node.path), len(node.spelled)
+        fewest = 1 if node.path else 0  # bytes that a token spells
         floors: dict[bytes, float] = {}
         for goal, floor in self.goals:
             if goal.startswith(node.spelled):
-                for end in range(begin + 1, min(begin + longest, len(goal)) + 1):
+                for end in range(begin + fewest, min(begin + vocabulary.longest, len(goal)) + 1):
                     floors[goal[:end]] = min(floor, floors.get(goal[:end], math.inf))
         for spelled, floor in sorted(floors.items()):
             if self._first_stop(spelled) is None:
-                for token in self.vocabulary.ids.get(spelled[begin:], ()):
+                for token in vocabulary.ids.get(spelled[begin:], ()):
                     yield spelled, token, floor
 
     def endings(self, node: _Node) -> Iterator[_Ending]:
@@ -117,21 +129,22 @@ class _Texts:
             if len(node.path) == self.limit:
                 yield _Ending(None, text, canonical)
             else:
-                yield from (_Ending(token, text, canonical) for token in self.vocabulary.codec.end_ids)
+                yield from (_Ending(token, text, canonical) for token in self.tokens.codec.end_ids)
         if self.stops and len(node.path) < self.limit:
             yield from self._stopped(node)
 
     def _stopped(self, node: _Node) -> Iterator[_Ending]:
         found: dict[int, tuple[int, bytes]] = {}
+        vocabulary = self.tokens.after(node.path)
         for target in self.targets:
             for whole in (target + stop for stop in self.stops):
                 rest = whole[len(node.spelled) :]
                 if rest and whole.startswith(node.spelled):
-                    for piece, token in self.vocabulary.beginning_with(rest):
+                    for piece, token in vocabulary.beginning_with(rest):
                         if self._first_stop(node.spelled + piece) == len(target):
                             found[token] = (self.number[target], node.spelled + piece)
         for token, (text, spelled) in found.items():
-            canonical = self.vocabulary.codec.encode(spelled.decode("utf-8", "replace")) == (*node.path, token)
+            canonical = self.tokens.codec.encode(spelled.decode("utf-8", "replace")) == (*node.path, token)
             yield _Ending(token, text, canonical)
 
 
@@ -148,11 +161,11 @@ def completion_probabilities(
 ) -> list[list[TextProbability]]:
     """Return, for every prompt, the probability of each of its texts as a completion.
 
-    Raises BadInput for a tokenizer that is not byte-level, for prompts or settings that the sampler refuses, and for
+    Raises BadInput for a tokenizer that does not decode token by token, for prompts or settings that the sampler refuses, and for
     texts with too many tokenisations that matter.
     """
     check_sampling(sampling)
-    vocabulary = Vocabulary(policy.codec)
+    tokens = Tokens(policy.codec)
     found: list[list[TextProbability]] = [[] for _ in prompts]
     by_slots: dict[int, list[_Member]] = {}
     start = read_start(policy.model, policy.codec.shared_ids)
@@ -160,7 +173,7 @@ def completion_probabilities(
         ids = policy.prompt_ids(prompt)
         limit = policy.token_limit(ids, sampling)
         canonical = policy.logprobs([ids] * len(asked), [policy.encode(text) for text in asked], sampling)
-        sums = _Texts(vocabulary, asked, sampling.stop, limit, [sum(logs) for logs in canonical])
+        sums = _Texts(tokens, asked, sampling.stop, limit, [sum(logs) for logs in canonical])
         by_slots.setdefault(start.slots(ids), []).append(_Member(i, ids, sums))
     for members in by_slots.values():
         for first in range(0, len(members), PROMPTS_AT_ONCE):

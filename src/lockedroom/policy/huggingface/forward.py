@@ -168,13 +168,18 @@ def _pairs(cache: Any) -> list[tuple[Tensor, Tensor]]:
 
 
 def windowed(model: Any) -> bool:
-    """Say whether some layers see a window of the sequence only."""
-    return any(kind != "full_attention" for kind in getattr(model.config.get_text_config(), "layer_types", None) or ())
+    """Say whether some layers see a window of the sequence only. Configurations name their layers, or one window for all."""
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)  # the latter in GPT-Neo
+    if kinds is None:
+        return getattr(config, "sliding_window", None) is not None
+    return any(kind not in ("full_attention", "global") for kind in kinds)
 
 
 def takes_masks(model: Any) -> bool:
     """Say whether a pass may be given a mask of four dimensions: not if layers have windows, or count distances by the mask."""
-    return not windowed(model) and "position_ids" in _arguments(type(_network(model)).forward)
+    counts = getattr(model.config.get_text_config(), "alibi", False)
+    return not (windowed(model) or counts) and "position_ids" in _arguments(type(_network(model)).forward)
 
 
 def _mask(model: Any, mask_RK: Tensor, queries: int) -> Tensor:

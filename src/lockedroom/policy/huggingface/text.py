@@ -12,8 +12,6 @@ import itertools
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from lockedroom.errors import BadInput
 from lockedroom.records import Token
 from lockedroom.visible import visible
@@ -70,19 +68,6 @@ class TextCodec:
         kept = [i for i in ids if i not in self.special_ids]
         text: str = self.tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
-
-    def byte_pieces(self) -> dict[int, bytes]:
-        """Return what each token spells, special ones left out. Raises BadInput unless the tokenizer is byte-level."""
-        decoder = msgspec.json.decode(self.tokenizer.backend_tokenizer.to_str())["decoder"]
-        if decoder is None or decoder["type"] != "ByteLevel":
-            kind = decoder["type"] if decoder else "none"
-            raise BadInput(
-                f"{self.where}: its tokenizer is not byte-level (decoder: {kind}), so the tokenisations of a text cannot be "
-                "listed and its exact probability cannot be summed; sample instead"
-            )
-        added = {i: token.content.encode() for i, token in self.tokenizer.added_tokens_decoder.items()}
-        pieces = {i: _bytes_of(piece) for piece, i in self.tokenizer.get_vocab().items() if i not in added}
-        return {i: piece for i, piece in (pieces | added).items() if i not in self.special_ids}
 
     def prompt_ids(self, prompt: str) -> tuple[int, ...]:
         """Return what the model conditions on. Raises BadInput for a prompt that cannot be rendered faithfully."""
@@ -151,20 +136,6 @@ def _start_ids(tokenizer: Any) -> tuple[int, ...]:
         if whole[begin : begin + len(bare)] == bare:
             return tuple(whole[:begin])
     return ()
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """Return GPT-2's alphabet: a printable character for every byte, the others moved behind U+0100 in order."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    moved = [byte for byte in range(256) if byte not in printable]
-    return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(moved)}
-
-
-_BYTES = _byte_alphabet()
-
-
-def _bytes_of(piece: str) -> bytes:
-    return bytes(_BYTES[character] for character in piece)
 
 
 def _refuse_surrogates(text: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lockedroom.errors import BadInput
-from lockedroom.policy.huggingface.forward import windowed
+from lockedroom.policy.huggingface.forward import takes_masks, windowed
 from lockedroom.policy.tiny.sample import sampled_logprobs
 from lockedroom.policy.tiny.train import Packed
 from lockedroom.protocols import TrainingPass
@@ -38,7 +38,7 @@ def features(model: Any, packed: Packed) -> Tensor:
 
 
 def _forward(model: Any, packed: Packed, **kwargs: Any) -> Any:
-    _refuse_windows(model, packed)
+    _refuse_masked(model, packed)
     S = packed.tokens_PS.shape[1]
     first = int(packed.slot_R.remainder(S).min())  # no logits are made for slots that no state stands on
     allowed_P1SS = packed.allowed_PSS[:, None].to(model.device, model.dtype)
@@ -68,13 +68,19 @@ def _logprobs(logits_RV: Tensor, sampling: Sampling) -> Tensor:
     return sampled_logprobs(logits_RV, sampling)
 
 
-def _refuse_windows(model: Any, packed: Packed) -> None:
-    """A mask of our own has no attention window, so beyond a model's window it would read what the model cannot see."""
+def _refuse_masked(model: Any, packed: Packed) -> None:
+    """A mask of our own has no attention window, and tells no distances: refuse what would be read in another way."""
     if windowed(model):
-        window = getattr(model.config.get_text_config(), "sliding_window", None) or 0
+        config = model.config.get_text_config()
+        window = getattr(config, "sliding_window", None) or getattr(config, "window_size", None) or 0
         longest = int(packed.positions_PS.max()) + 1
         if longest > window:
             raise BadInput(
                 f"training on {longest} tokens: this model has layers that see only the last {window}, and longer "
                 "sequences are not supported; shorten the prompts or --max-tokens"
             )
+    elif not takes_masks(model):
+        raise BadInput(
+            f"training a {model.config.model_type} model: it counts distances by the padding mask (ALiBi), which packed "
+            "sequences do not have; such models can be sampled and measured only"
+        )
