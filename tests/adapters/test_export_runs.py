@@ -52,7 +52,12 @@ def test_samples_have_the_fields_of_the_harness_and_come_back(run: Path, tmp_pat
     assert [row["reward"] for row in rows] == [1.0, 0.0, 1.0]
     assert [row["could_not_judge"] for row in rows] == [0.0, 0.0, 0.5]
     assert rows[0]["prompt_hash"] == hashlib.sha256(b"0+1?").hexdigest()
-    assert import_log(out, "lm-eval", tmp_path / "in").attempts == 5
+    assert rows[0]["arguments"]["gen_args_0"]["arg_1"] == {}  # nobody declared how these were sampled
+    done = import_log(out, "lm-eval", tmp_path / "in", answer_field="expected_answer")
+    assert (done.attempts, done.without_completion) == (6, 1)
+    made = [json.loads(line) for line in (tmp_path / "in/completions.jsonl").read_text().splitlines()]
+    were = [json.loads(line) for line in (run / "records.jsonl").read_text().splitlines()]
+    assert [(row["draw"], row["completion"]) for row in made] == [(row["draw"], row["completion"]) for row in were]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from lockedroom.adapters.exported import answer_text
 from lockedroom.adapters.logs_inspect import api
 from lockedroom.errors import BadInput, MissingExtra
 from lockedroom.jsonl import encode_lines, read_batches
+from lockedroom.policy.declared import UNDECLARED
 from lockedroom.records import Completion, Example, Failure, FinishReason, Outcome, Record, Score
 from lockedroom.results.run_folder import EXAMPLES, RECORDS, write_atomically, writing
 from lockedroom.results.verify import verify
 from lockedroom.safeguards.manifest import Manifest
 
 ROWS_TOGETHER = 2048
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def export_run(run: Path, to: str, out: Path) -> int:
@@ -118,7 +121,7 @@ def _row(example: Example, record: Record) -> dict[str, Any]:
 
 
 def _lm_eval(run: Path, manifest: Manifest, out: Path) -> int:
-    """One line an example, as `samples_*.jsonl`; an attempt without completion is left out of `resps`, and counted beside them."""
+    """One line an example, as `samples_*.jsonl`; an attempt without completion is null in `resps`, and left out where they are filtered."""
     lines: list[bytes] = []
     count = 0
     for number, (example, records) in enumerate(attempts_of(run, manifest.draws)):
@@ -131,7 +134,7 @@ def _lm_eval(run: Path, manifest: Manifest, out: Path) -> int:
 def _sample(number: int, example: Example, records: list[Record], manifest: Manifest) -> dict[str, Any]:
     doc = {"id": example.id, "prompt": example.prompt, "expected_answer": example.expected_answer}
     target = answer_text(example.expected_answer)
-    said = [record.completion.text for record in records if record.completion is not None]
+    drawn = [None if record.completion is None else record.completion.text for record in records]
     rewards = [record.result.reward for record in records if isinstance(record.result, Score)]
     sampling = manifest.room.sampling
     settings = {
@@ -139,13 +142,14 @@ def _sample(number: int, example: Example, records: list[Record], manifest: Mani
         "max_gen_toks": sampling["max_tokens"],
         "until": sampling["stop"],
     }
+    declared = {name: value for name, value in settings.items() if value != UNDECLARED}
     return {
         "doc_id": number,
         "doc": doc,
         "target": target,
-        "arguments": {"gen_args_0": {"arg_0": example.prompt, "arg_1": settings}},
-        "resps": [said],
-        "filtered_resps": said,
+        "arguments": {"gen_args_0": {"arg_0": example.prompt, "arg_1": declared}},
+        "resps": [drawn],
+        "filtered_resps": [text for text in drawn if text is not None],
         "filter": "none",
         "metrics": ["reward", "could_not_judge"],
         "doc_hash": _sha256(json.dumps(doc, indent=2, ensure_ascii=False)),
@@ -173,7 +177,7 @@ def _inspect(run: Path, manifest: Manifest, out: Path) -> int:
             *((name, manifest.room.sampling.get(name)) for name in ("temperature", "top_p", "max_tokens")),
             ("stop_seqs", manifest.room.sampling.get("stop")),
         )
-        if value not in (None, "undeclared", [], ())
+        if value not in (None, UNDECLARED, [], ())
     }
     samples = [
         _inspect_sample(example, record, manifest)
@@ -197,9 +201,18 @@ def _inspect(run: Path, manifest: Manifest, out: Path) -> int:
         completed_samples=sum(sample.error is None for sample in samples),
         scores=[_inspect_metrics(manifest, [record for sample in scored for record in sample.scores.values()])],
     )
+    _refuse_surrogates(run, (record.completion for _, group in attempts_of(run, manifest.draws) for record in group))
     done = log.EvalLog(status="success", eval=spec, results=results, samples=samples)
     log.write_eval_log(done, str(out))
     return len(samples)
+
+
+def _refuse_surrogates(run: Path, completions: Iterable[Completion | None]) -> None:
+    """Raise BadInput for text that Inspect would write down as another."""
+    if any(drawn is not None and _SURROGATE.search(drawn.text) for drawn in completions):
+        raise BadInput(
+            f"{run}: a completion holds a lone surrogate, which Inspect writes down as other text; export it --to lm-eval"
+        )
 
 
 def _inspect_sample(example: Example, record: Record, manifest: Manifest) -> Any:

@@ -82,9 +82,9 @@ def _lm_eval_request(row: Mapping[str, Any], where: str) -> tuple[str, dict[str,
 def _lm_eval_answers(row: Mapping[str, Any], where: str) -> list[str | None]:
     resps = row["resps"]
     said = resps[0] if isinstance(resps, list) and resps and isinstance(resps[0], list) else None
-    if not said or not all(one is None or isinstance(one, str) for one in said):
+    if said is None or not all(one is None or isinstance(one, str) for one in said):
         raise BadInput(f"{where}: resps: expected a list of lists of texts; is this a generate_until task?")
-    return said
+    return said or [None]  # a document without a generation is an attempt too
 
 
 def _lm_eval_target(row: Mapping[str, Any], answer_field: str | None, where: str) -> Any:
