@@ -123,7 +123,8 @@ def _in_order(
         under_way += len(batch)
         if not under_way:
             return
-        loop.call_soon_threadsafe(work.start, batch)
+        if batch:
+            loop.call_soon_threadsafe(work.start, batch)
         for results in work.take():
             under_way -= 1
             yield from results
@@ -167,7 +168,7 @@ class _Work:
         self._ready = threading.Event()
 
     def take(self) -> Iterator[Sequence[Drawn]]:
-        """Yield the results of the next examples, at least one, in order; raise what has ended the stream.
+        """Wait for results, then yield those of the next examples, in order; raise what has ended the stream.
 
         Called from the thread that reads. It sleeps a moment to take more at a time: the two threads share one
         interpreter, and one that wakes for each result holds up the other, which sends the requests.
