@@ -198,6 +198,24 @@ def test_a_run_that_has_run_out_of_credit_ends_instead_of_failing_every_example(
     assert b"policy_error" not in records
 
 
+def test_a_run_may_be_continued_more_patiently_than_it_was_begun(folder: Path) -> None:
+    writing = completing(echo)
+    state = {"slow": True}
+
+    def answer(request: Request) -> Reply:
+        slow = state["slow"] and request.number >= 13
+        return Reply({}, delay_s=5) if slow else writing(request)
+
+    more = ("--api-key-env", "ANOTHER_KEY")
+    with OpenAIServer(answer) as server:
+        code, said = _run(folder, server, "--concurrency", "4", "--retries", "0", "--request-timeout", "0.5")
+        assert code == 2, said
+        assert "no answer within 0.5 s" in said
+        state["slow"] = False
+        code, said = _run(folder, server, "--request-timeout", "30", *more, "--resume", env={"ANOTHER_KEY": KEY})
+        assert code == 0, said
+
+
 def test_access_that_is_refused_for_good_ends_a_run_in_its_middle(folder: Path) -> None:
     writing = completing(echo)
     refused = Reply({"error": {"message": "not from here"}}, status=403)

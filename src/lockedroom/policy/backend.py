@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
+# How a server is asked, which changes nothing of what it answers: an interrupted run may go on with others.
+ASKING = ("concurrency", "request_timeout", "retries", "api_key_env")
+
 
 class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
     """Settings of `hf:` and server policies; the other policies have none.

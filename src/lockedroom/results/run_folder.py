@@ -23,6 +23,7 @@ import msgspec
 
 from lockedroom.errors import BadInput, CannotWrite
 from lockedroom.jsonl import BLOCK_BYTES, read_batches
+from lockedroom.policy.backend import ASKING
 from lockedroom.records import Record
 from lockedroom.safeguards import manifest as manifests
 
@@ -232,6 +233,9 @@ def _refuse_other_config(path: Path, config: bytes) -> None:
         old, new = tomllib.loads(path.read_text("utf-8")), tomllib.loads(config.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: not TOML: {error}; start a new run in another folder") from None
+    for config_of in (old, new):  # a server may be asked more slowly, or more patiently, than when the run began
+        kept = {key: value for key, value in config_of.pop("backend", {}).items() if key not in ASKING}
+        config_of |= {"backend": kept} if kept else {}
     differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if differing:
         lines = "; ".join(f"{key}: was {old.get(key)!r}, now {new.get(key)!r}" for key in differing)
