@@ -234,8 +234,7 @@ def _refuse_other_config(path: Path, config: bytes) -> None:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BadInput(f"{path}: not TOML: {error}; start a new run in another folder") from None
     for config_of in (old, new):  # a server may be asked more slowly, or more patiently, than when the run began
-        kept = {key: value for key, value in config_of.pop("backend", {}).items() if key not in ASKING}
-        config_of |= {"backend": kept} if kept else {}
+        config_of["backend"] = {key: value for key, value in config_of.get("backend", {}).items() if key not in ASKING}
     differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if differing:
         lines = "; ".join(f"{key}: was {old.get(key)!r}, now {new.get(key)!r}" for key in differing)
