@@ -31,6 +31,13 @@ def test_the_summary_is_printed_with_what_to_do_next(inputs: Path, capsys: pytes
         assert fact in out
 
 
+def test_what_to_do_next_can_be_pasted_whatever_the_folder_is_called(
+    inputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _evaluate("--out", "my run; ls") == 0
+    assert "lockedroom verify 'my run; ls'" in capsys.readouterr().out
+
+
 def test_json_is_the_saved_summary(inputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _evaluate("--out", "run", "--json") == 0
     shown = json.loads(capsys.readouterr().out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -199,5 +200,5 @@ def print_audited(done: Audited, args: argparse.Namespace) -> int:
     print(render_audit(done.report))
     print(f"{done.report.seconds:.1f} s; audit folder: {done.path}")
     if done.report.findings:
-        print(f"replay the findings: lockedroom audit --replay {done.path}")
+        print(f"replay the findings: lockedroom audit --replay {shlex.quote(str(done.path))}")
     return code

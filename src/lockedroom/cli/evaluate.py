@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,5 +109,5 @@ def print_evaluated(done: Evaluated, *, as_json: bool) -> None:
         f"{timing.attempts:,} attempts in {timing.seconds:.2f} s ({rate:,.0f} a second, {timing.cpu_seconds:.2f} CPU-s)"
     )
     print(
-        f"run folder: {done.path}   look inside: lockedroom inspect {done.path}   check it: lockedroom verify {done.path}"
+        f"run folder: {done.path}   look inside: lockedroom inspect {shlex.quote(str(done.path))}   check it: lockedroom verify {shlex.quote(str(done.path))}"
     )

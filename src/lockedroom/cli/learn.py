@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -207,5 +208,5 @@ def _print_learned(done: Learned, *, as_json: bool) -> None:
     timing = done.manifest.timing
     print(f"{timing.seconds:.1f} s ({timing.cpu_seconds:.1f} CPU-s), of which what was resumed is not a part")
     print(
-        f"run folder: {done.path}   use it: lockedroom evaluate --policy {done.path}   check it: lockedroom verify {done.path}"
+        f"run folder: {done.path}   use it: lockedroom evaluate --policy {shlex.quote(str(done.path))}   check it: lockedroom verify {shlex.quote(str(done.path))}"
     )

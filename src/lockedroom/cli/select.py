@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,7 +160,7 @@ def _search(args: argparse.Namespace, out: Path) -> int:
         print_json({"run": str(done.path), "search": done.search, "summary": done.summary})
         return 0
     print(render_search(done.search, done.summary))
-    print(f"run folder: {done.path}   check it: lockedroom verify {done.path}")
+    print(f"run folder: {done.path}   check it: lockedroom verify {shlex.quote(str(done.path))}")
     return 0
 
 
@@ -187,7 +188,7 @@ def _draw_until_pass(args: argparse.Namespace, out: Path) -> int:
         print_json({"run": str(done.path), "adaptive": done.adaptive, "summary": done.summary})
         return 0
     print(render_adaptive(done.adaptive, done.summary.confidence))
-    print(f"run folder: {done.path}   check it: lockedroom verify {done.path}")
+    print(f"run folder: {done.path}   check it: lockedroom verify {shlex.quote(str(done.path))}")
     return 0
 
 
@@ -253,4 +254,4 @@ def _print(done: Selected, *, as_json: bool) -> None:
     print(render_selection(done.selection))
     drawn = done.source.timing
     print(f"{drawn.attempts:,} draws took {drawn.seconds:.2f} s, choosing {done.manifest.timing.seconds:.2f} s")
-    print(f"run folder: {done.path}   check it: lockedroom verify {done.path}")
+    print(f"run folder: {done.path}   check it: lockedroom verify {shlex.quote(str(done.path))}")

@@ -6,6 +6,9 @@ import html
 import re
 
 _BAR = re.compile(r"(?<!\\)\|")
+_HEADING = re.compile(r"#+ ")
+_FAINT = '<span style="opacity:.4">**</span>'
+_RULE = re.compile(r"\|( -+:? \|)+")
 
 
 def as_html(markdown: str) -> str:
@@ -19,20 +22,25 @@ def as_html(markdown: str) -> str:
         if table:
             parts.append(_table(table))
             table = []
-        if line.startswith("#"):
-            parts.append(f"<h4>{_inline(line.lstrip('# '))}</h4>")
+        heading = _HEADING.match(line)
+        if heading is not None:
+            parts.append(f"<h4>{_inline(line[heading.end() :])}</h4>")
         elif line.strip():
-            parts.append(f"<div>{_inline(line)}</div>")
+            parts.append(_line(line))
     return "".join(parts)
 
 
 def _table(lines: list[str]) -> str:
-    header, rule, *rows = [[cell.strip() for cell in _BAR.split(line)[1:-1]] for line in lines]
+    split = [[cell.strip() for cell in _BAR.split(line)[1:-1]] for line in lines]
+    if len(lines) < 2 or not _RULE.fullmatch(lines[1]) or len({len(cells) for cells in split}) > 1:
+        return "".join(map(_line, lines))  # bars that make no table
+    header, rule, *rows = split
     align = ["right" if dashes.endswith(":") else "left" for dashes in rule]
 
     def row(cells: list[str], tag: str) -> str:
         made = (
-            f'<{tag} style="text-align:{side}">{_inline(cell)}</{tag}>' for cell, side in zip(cells, align, strict=True)
+            f'<{tag} style="text-align:{side};white-space:pre-wrap">{_inline(cell)}</{tag}>'
+            for cell, side in zip(cells, align, strict=True)
         )
         return f"<tr>{''.join(made)}</tr>"
 
@@ -40,6 +48,11 @@ def _table(lines: list[str]) -> str:
     return f"<table><thead>{row(header, 'th')}</thead><tbody>{body}</tbody></table>"
 
 
+def _line(text: str) -> str:
+    return f'<div style="white-space:pre-wrap">{_inline(text)}</div>'
+
+
 def _inline(text: str) -> str:
+    """Escaped; strong words are bold and keep their signs, faintly, since they may be what a policy wrote."""
     escaped = html.escape(text.replace("\\|", "|"))
-    return re.sub(r"\*\*([^*]+)\*\*", r"<strong>\1</strong>", escaped)
+    return re.sub(r"\*\*([^*]+)\*\*", rf"{_FAINT}<strong>\1</strong>{_FAINT}", escaped)
