@@ -8,12 +8,12 @@ STAMP := $(VENV)/.installed
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml constraints.txt constraints-dev.txt
 	$(PYTHON) -c 'import sys; sys.exit("lockedroom needs Python 3.11 or newer, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --editable '.[audit,completion,hf,holdout,learn,parquet,report,server]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --constraint constraints-dev.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --constraint constraints-dev.txt --group dev --editable '.[audit,completion,hf,holdout,learn,parquet,report,server]'
 	touch $(STAMP)
 
 demo: setup
