@@ -58,10 +58,13 @@ class Vocabulary:
 class Tokens:
     """The tokens of a policy: as the first of a completion, behind others, and those that end it."""
 
-    def __init__(self, codec: TextCodec) -> None:
+    def __init__(self, codec: TextCodec, known: int) -> None:
         spelling = read_spelling(codec.tokenizer, codec.special_ids, codec.where)
         self.codec = codec
-        self.first, self.behind = Vocabulary(spelling.first), Vocabulary(spelling.behind)
+        self.first, self.behind = (
+            Vocabulary({i: spelled for i, spelled in pieces.items() if i < known})
+            for pieces in (spelling.first, spelling.behind)
+        )
 
     def after(self, path: Sequence[int]) -> Vocabulary:
         return self.behind if path else self.first
@@ -165,7 +168,7 @@ def completion_probabilities(
     texts with too many tokenisations that matter.
     """
     check_sampling(sampling)
-    tokens = Tokens(policy.codec)
+    tokens = Tokens(policy.codec, policy.vocabulary)
     found: list[list[TextProbability]] = [[] for _ in prompts]
     by_slots: dict[int, list[_Member]] = {}
     start = read_start(policy.model, policy.codec.shared_ids)

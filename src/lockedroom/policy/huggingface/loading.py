@@ -21,7 +21,7 @@ import transformers
 
 from lockedroom.errors import BadInput
 from lockedroom.policy.backend import Backend
-from lockedroom.policy.huggingface.policy import HuggingFacePolicy, files_sha256
+from lockedroom.policy.huggingface.policy import HuggingFacePolicy, files_sha256, vocabulary_of
 from lockedroom.policy.huggingface.source import ADAPTER_WEIGHTS, HUB_COMMIT, Source
 from lockedroom.policy.huggingface.text import TextCodec
 from lockedroom.policy.tiny.randomness import SEED_SCHEME
@@ -129,9 +129,13 @@ def _try(source: Source, what: str, read: Callable[[], Loaded]) -> Loaded:
             raise
         except Exception as error:  # noqa: BLE001  (a foreign folder fails inside foreign code in ways nobody can list)
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+            wants_code = "trust_remote_code" in str(error)
+            what_to_do = (
+                "read that code, and give --trust-remote-code to run it" if wants_code else f"check {source.path}"
+            )
             raise BadInput(
                 f"hf:{source.name}: its {what} cannot be read: {visible(first.strip(), 300)} ({type(error).__name__}); "
-                f"check {source.path}"
+                f"{what_to_do}"
             ) from None
 
 
@@ -159,7 +163,14 @@ def _model(source: Source, backend: Backend) -> Any:
         flags["use_safetensors"] = True
     dtype = getattr(torch, backend.dtype)
     of_library: Any = transformers.AutoModelForCausalLM
-    model, info = of_library.from_pretrained(where, dtype=dtype, output_loading_info=True, **flags)
+    model, info = of_library.from_pretrained(
+        where, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True, **flags
+    )
+    for name, found, expected in sorted(info["mismatched_keys"]):
+        raise BadInput(
+            f"hf:{source.name}: its weights do not fit its config.json: {name} is {'×'.join(map(str, found))} in the file, and "
+            f"{'×'.join(map(str, expected))} by the configuration; restore the files"
+        )
     absent = sorted(info["missing_keys"])
     if absent:  # transformers would go on with random numbers
         raise BadInput(
@@ -200,6 +211,7 @@ def new_adapter(model: Any, rank: int) -> Any:
 
 def end_ids(model: Any, tokenizer: Any, name: str) -> tuple[int, ...]:
     """Return every token that ends a completion, the tokenizer's own first."""
+    known = vocabulary_of(model)
     found: list[int] = []
     configured = [
         tokenizer.eos_token_id,
@@ -207,11 +219,11 @@ def end_ids(model: Any, tokenizer: Any, name: str) -> tuple[int, ...]:
         model.config.get_text_config().eos_token_id,
     ]
     for ids in configured:
-        found += [ids] if isinstance(ids, int) else (ids or [])
+        found += [i for i in ([ids] if isinstance(ids, int) else (ids or [])) if i < known]
     if not found:
         raise BadInput(
-            f"hf:{name}: neither its tokenizer nor its generation_config.json names an end token (eos_token), so no "
-            "completion could end; add one"
+            f"hf:{name}: neither its tokenizer nor its generation_config.json names an end token (eos_token) that the model knows, "
+            "so no completion could end; add one"
         )
     return tuple(dict.fromkeys(found))
 

@@ -24,6 +24,7 @@ from lockedroom.policy.tiny.sample import Ask, check_sampling, sampled_logprobs
 from lockedroom.policy.tiny.train import pack
 from lockedroom.protocols import Prompt, TrainablePolicy, TrainingPass
 from lockedroom.records import Completion, PolicySpec, Sampling, TextProbability, Token
+from lockedroom.visible import visible
 
 FORMAT = 1
 
@@ -38,6 +39,11 @@ class HuggingFacePolicy(TrainablePolicy):
         self.batch = batch
         self.base = base
         self._context = _context(model, codec)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens the network knows."""
+        return vocabulary_of(self.model)
 
     @property
     def context(self) -> int:
@@ -63,8 +69,24 @@ class HuggingFacePolicy(TrainablePolicy):
     def prompt_ids(self, prompt: str, example_id: str | None = None) -> tuple[int, ...]:
         """Return a prompt's ids, template included. Raises BadInput for prompts that cannot be rendered or are too long."""
         return fitting_prompt(
-            self.codec.prompt_ids, prompt, context=self.context, included="template", example_id=example_id
+            lambda text: self._known(self.codec.prompt_ids(text)),
+            prompt,
+            context=self.context,
+            included="template",
+            example_id=example_id,
         )
+
+    def _known(self, ids: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the ids, all of which the network knows; a tokenizer may have more tokens than its model."""
+        vocabulary = self.vocabulary
+        beyond = next((i for i in ids if i >= vocabulary), None)
+        if beyond is not None:
+            token = visible(str(self.codec.tokenizer.convert_ids_to_tokens(beyond)), 60)
+            raise BadInput(
+                f"holds the token {token} (id {beyond}), which the tokenizer has and the model, with {vocabulary:,} tokens, does "
+                "not; resize the model's vocabulary, or restore its own tokenizer"
+            )
+        return ids
 
     def token_limit(self, prompt: Sequence[int], sampling: Sampling) -> int:
         """Return how many tokens a completion may have, end token included: `max_tokens`, or what the context leaves."""
@@ -101,6 +123,7 @@ class HuggingFacePolicy(TrainablePolicy):
             length = len(prompt) + len(completion)
             if length > self.context:
                 raise BadInput(f"sequence {i}: {length} tokens exceed this policy's context of {self.context}")
+            self._known((*prompt, *completion))
             if completion:
                 keep = 1 << (len(completion) - 1).bit_length()
                 by_shape.setdefault((max(slots_of(length, WHOLE_STEP), keep + 1), keep), []).append(i)
@@ -186,6 +209,11 @@ def files_sha256(files: Sequence[Path]) -> str:
     if len(digests) == 1:
         return digests[0][1]
     return hashlib.sha256("".join(f"{digest}  {name}\n" for name, digest in digests).encode()).hexdigest()
+
+
+def vocabulary_of(model: Any) -> int:
+    """Return how many tokens a network knows."""
+    return int(model.get_input_embeddings().weight.shape[0])
 
 
 def _context(model: Any, codec: TextCodec) -> int:

@@ -10,12 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
+from lockedroom.errors import BadInput
 from lockedroom.policy.huggingface.forward import Prefixes, extend, prefill, read_start
+from lockedroom.policy.huggingface.spelling import read_spelling
 from lockedroom.policy.huggingface.text import TextCodec
 
 
 class HuggingFaceSteps:
-    """`lockedroom.protocols.Steps` of a network. Raises BadInput for a tokenizer that is not byte-level."""
+    """`lockedroom.protocols.Steps` of a network. Raises BadInput for a tokenizer that does not decode token by token."""
 
     def __init__(self, model: Any, codec: TextCodec, batch: int) -> None:
         self._model, self._batch = model, batch
@@ -37,8 +39,16 @@ class HuggingFaceSteps:
 
 
 def _pieces(codec: TextCodec, vocabulary: int) -> list[str | None]:
+    spelling = read_spelling(codec.tokenizer, codec.special_ids, codec.where)
+    if any(spelling.first[token] != spelled for token, spelled in spelling.behind.items()):
+        raise BadInput(
+            f"{codec.where}: its tokenizer drops the first space of a text, so what a token adds depends on its place, and "
+            "texts cannot be searched token by token; choose among whole completions instead"
+        )
     pieces: list[str | None] = [None] * vocabulary
-    for token, spelled in codec.byte_pieces().items():
+    for token, spelled in spelling.behind.items():
+        if token >= vocabulary:
+            continue  # the tokenizer's only
         try:
             pieces[token] = spelled.decode() or None
         except UnicodeDecodeError:  # a part of a character

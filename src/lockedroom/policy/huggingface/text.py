@@ -7,8 +7,11 @@ chat template, or taken as it is (`plain`) behind whatever start token the token
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import itertools
+import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +20,8 @@ from lockedroom.records import Token
 from lockedroom.visible import visible
 
 LONGEST_SHOWN = 60
+TEMPLATE_DAY = datetime.date(2026, 1, 1)
+CLOCK = "strftime_now"  # by which a chat template asks for today's date
 
 
 class TextCodec:
@@ -27,6 +32,7 @@ class TextCodec:
         self.end_ids = tuple(end_ids)
         self.where = where
         self.chat = _uses_chat(tokenizer, template, where)
+        self._template = _on_one_day(tokenizer.get_chat_template()) if self.chat else "{prompt}"
         self.special_ids = frozenset({*tokenizer.all_special_ids, *end_ids, *_special_added(tokenizer)})
         self.special_texts = tuple(sorted({tokenizer.convert_ids_to_tokens(i) for i in self.special_ids} - {None}))
         self.start_ids = _start_ids(tokenizer)
@@ -35,11 +41,12 @@ class TextCodec:
     def identity(self) -> dict[str, str]:
         """Return the hashes that pin how text becomes ids."""
         whole = self.tokenizer.backend_tokenizer.to_str().encode()
-        template = (self.tokenizer.get_chat_template() if self.chat else "{prompt}").encode()
+        template = self._template.encode()
         return {
             "tokenizer_sha256": hashlib.sha256(whole).hexdigest(),
             "template": "chat" if self.chat else "plain",
             "template_sha256": hashlib.sha256(template).hexdigest(),
+            **({"template_day": TEMPLATE_DAY.isoformat()} if CLOCK in self._template else {}),
         }
 
     def encode(self, text: str) -> tuple[int, ...]:
@@ -83,7 +90,7 @@ class TextCodec:
 
     def _plain_ids(self, prompt: str) -> tuple[int, ...]:
         # Special tokens that stand in a plain prompt are meant: the person wrote the template.
-        ids = tuple(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        ids = tuple(self.tokenizer(prompt, add_special_tokens=False, split_special_tokens=False)["input_ids"])
         return (*self.start_ids, *ids) or (self._first_id(),)
 
     def _shared_ids(self) -> tuple[int, ...]:
@@ -109,13 +116,31 @@ class TextCodec:
             )
         try:
             rendered = self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True
+                [{"role": "user", "content": prompt}],
+                tokenize=False,
+                add_generation_prompt=True,
+                chat_template=self._template,
             )
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            said = visible(str(error) or type(error).__name__, 200)
             raise BadInput(
-                f"the chat template of {self.where} cannot render it: {visible(str(error), 200)}; use --template plain"
+                f"the chat template of {self.where} cannot render it: {said}; use --template plain"
             ) from None
-        return tuple(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
+        if prompt.strip() not in rendered:
+            raise BadInput(
+                f"the chat template of {self.where} renders it without its text, as {visible(rendered, LONGEST_SHOWN)}; use "
+                "--template plain"
+            )
+        return tuple(self.tokenizer(rendered, add_special_tokens=False, split_special_tokens=False)["input_ids"])
+
+
+def _on_one_day(template: str) -> str:
+    """Return a chat template that takes TEMPLATE_DAY for today, so that a prompt is the same tomorrow."""
+    if CLOCK not in template:
+        return template
+    asked = {how for _, how in re.findall(CLOCK + r"\(\s*(['\"])(.*?)\1", template)}
+    days = json.dumps({how: TEMPLATE_DAY.strftime(how) for how in sorted(asked)})
+    return f"{{% macro {CLOCK}(how) -%}}{{{{ {days}[how] }}}}{{%- endmacro +%}}{template}"
 
 
 def _uses_chat(tokenizer: Any, template: str, where: str) -> bool:
