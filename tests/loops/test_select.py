@@ -435,6 +435,17 @@ def test_picks_that_could_not_be_judged_leave_bounds_not_a_zero(tmp_path: Path) 
     assert (last.accuracy.mean, last.lowest, last.highest) == pytest.approx((2 / 3, 2 / 4, 3 / 4))
 
 
+def test_an_example_without_a_judged_draw_is_named_as_left_out(tmp_path: Path) -> None:
+    (tmp_path / "flaky.py").write_text(
+        "def score(example, completion):\n    if completion == 'x':\n        raise ValueError\n"
+        "    return {'reward': float(completion == 'y'), 'details': {}}\n"
+    )
+    run = write_run(tmp_path, [list("xx"), list("yz"), list("zz")], scorer=f"{tmp_path}/flaky.py:score")
+    selection = selected(tmp_path, run, "best-of-n").selection
+    assert selection.examples_without_score == 1
+    assert any(note.startswith("1 of 3 examples have no judged draw") for note in selection.notes)
+
+
 def test_the_pass_fail_part_of_kl_is_estimated_where_no_probability_is_known(tmp_path: Path) -> None:
     done = selected(tmp_path, four_draws(tmp_path), "best-of-n")
     ps = (0.25, 0.5, 0.75)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import msgspec
 
-from lockedroom.results.picking import AuditedErrors, Plan
+from lockedroom.results.picking import Plan
 from lockedroom.results.selection_exact import ExactCurve, compare_exact
 from lockedroom.results.selection_sums import Counts, SelectionSums, as_sums
+from lockedroom.results.selection_verifier import VerifierModel, mean_over, verifier_of
 from lockedroom.results.selectors import NO_PARSER, PROXY, TOLD
 from lockedroom.stats.intervals import Interval, two_sided_z
 from lockedroom.stats.one_run import RunEstimate, estimate_run
@@ -24,7 +25,6 @@ from lockedroom.stats.selection import (
     best_of_n_kl_bound,
     expected_draws,
     verified_accuracy,
-    verifier_ceiling,
     winners_curse,
 )
 from lockedroom.stats.verified_draws import verified_accuracy_of_draws
@@ -79,24 +79,6 @@ class AtN(msgspec.Struct, frozen=True, kw_only=True):
     kl_bound: float
     kl_binary: float | None
     predicted: float | None
-
-
-class VerifierModel(msgspec.Struct, frozen=True):
-    """A verifier with these error rates: where selection by it must end (`ceiling`). `source` says where they are from.
-
-    `predicted` of each n is the mean over examples of the accuracy at the example's own p: at exact p where known, else
-    estimated without bias from its draws. The ceiling has no unbiased estimate; without exact p it is taken at p = c/N.
-    From an audit, the rates have Clopper-Pearson intervals, and the ceiling is also taken at the worst and best of their ends.
-    """
-
-    source: str
-    false_positive_rate: float
-    false_negative_rate: float
-    ceiling: float
-    false_positive_interval: Interval | None = None
-    false_negative_interval: Interval | None = None
-    ceiling_at_worst: float | None = None
-    ceiling_at_best: float | None = None
 
 
 class Confirmed(msgspec.Struct, frozen=True):
@@ -158,7 +140,7 @@ def finish(
             for metric in ("pass@k", "pass^k")
         ]  # fmt: skip
     ps = _probabilities(sums, exact)
-    verifier = _verifier(sums, ps)
+    verifier = verifier_of(plan, sums.confusion, ps)
     at_n = [_at_n(sums, index, ps, verifier, known=exact is not None) for index in range(len(plan.ns))]
     return Selection(
         format=FORMAT,
@@ -246,52 +228,6 @@ def _probabilities(sums: SelectionSums, exact: Mapping[str, float] | None) -> Co
     return Counter(c / n for n, c in sums.ps.values() if n)
 
 
-def _mean_over(ps: Counter[float], value: Callable[[float], float]) -> float:
-    total = ps.total()
-    return math.fsum(value(p) * times for p, times in ps.items()) / total if total else 0.0
-
-
-def _verifier(sums: SelectionSums, ps: Counter[float]) -> VerifierModel | None:
-    audited = sums.plan.verifier_audit
-    if audited is not None:
-        return _audited(audited, ps)
-    given = sums.plan.verifier_errors
-    if given is not None:
-        rates, source = given, "given (--verifier-errors)"
-    elif sums.confusion:
-        right = sums.confusion[True, True] + sums.confusion[False, True]
-        wrong = sums.confusion[True, False] + sums.confusion[False, False]
-        if not right or not wrong:
-            return None
-        rates = (sums.confusion[True, False] / wrong, sums.confusion[False, True] / right)
-        source = "counted in this pool, where the measuring scorer is the truth"
-    else:
-        return None
-    false_positive, false_negative = rates
-    ceiling = _mean_over(ps, lambda p: verifier_ceiling(p, 1 - false_negative, false_positive))
-    return VerifierModel(source, false_positive, false_negative, ceiling)
-
-
-def _audited(errors: AuditedErrors, ps: Counter[float]) -> VerifierModel:
-    false_positive, false_negative = errors.false_positive_interval, errors.false_negative_interval
-    ends = (
-        (errors.false_positive_rate, errors.false_negative_rate),
-        (false_positive.high, false_negative.high),
-        (false_positive.low, false_negative.low),
-    )
-    ceilings = [_mean_over(ps, lambda p, f=f, miss=miss: verifier_ceiling(p, 1 - miss, f)) for f, miss in ends]  # type: ignore[misc]  # bound at once
-    return VerifierModel(
-        f"counted by the audit {errors.audit[:12]} (of its attacks, not of this policy's completions)",
-        errors.false_positive_rate,
-        errors.false_negative_rate,
-        ceilings[0],
-        false_positive,
-        false_negative,
-        ceilings[1],
-        ceilings[2],
-    )
-
-
 def _at_n(sums: SelectionSums, index: int, ps: Counter[float], verifier: VerifierModel | None, *, known: bool) -> AtN:
     plan, counts, n = sums.plan, sums.counts[index], sums.plan.ns[index]
     trials = sums.examples * counts.groups
@@ -302,11 +238,11 @@ def _at_n(sums: SelectionSums, index: int, ps: Counter[float], verifier: Verifie
     tokens = counts.tokens / trials if sums.tokens_known else None
     binary = None
     if plan.selector == "rejection-sampling" or (plan.selector == "best-of-n" and not counts.graded):
-        binary = _mean_over(ps, lambda p: best_of_n_kl_binary(p, n))
+        binary = mean_over(ps, lambda p: best_of_n_kl_binary(p, n))
     predicted = None
     if verifier is not None:
         t, f = 1 - verifier.false_negative_rate, verifier.false_positive_rate
-        predicted = _mean_over(ps, lambda p: verified_accuracy(p, t, f, n)) if known else _predicted(sums, t, f, n)
+        predicted = mean_over(ps, lambda p: verified_accuracy(p, t, f, n)) if known else _predicted(sums, t, f, n)
     return AtN(
         n=n,
         groups=counts.groups,
@@ -318,7 +254,7 @@ def _at_n(sums: SelectionSums, index: int, ps: Counter[float], verifier: Verifie
         lowest=right / trials if counts.unjudged else None,
         highest=(right + counts.unjudged) / trials if counts.unjudged else None,
         stopped=counts.stopped / trials,
-        stopped_law=_mean_over(ps, lambda p: expected_draws(p, n)) if known and not proxy else _estimated_law(sums, n),
+        stopped_law=mean_over(ps, lambda p: expected_draws(p, n)) if known and not proxy else _estimated_law(sums, n),
         tokens=tokens,
         tokens_stopped=counts.tokens_stopped / trials if sums.tokens_known else None,
         tokens_per_solved=None if tokens is None or gain is None else tokens * (n - 1) / n / gain,
@@ -378,6 +314,11 @@ def _notes(sums: SelectionSums, curve: Curve | None) -> list[str]:
         notes.append(
             f"{sums.failed:,} of {sums.examples * sums.draws:,} draws could not be judged: they are in no estimate; a "
             "selector that sees verdicts takes one only where nothing else was judged"
+        )
+    silent = sum(not scored for scored, _ in sums.ps.values())
+    if silent:
+        notes.append(
+            f"{silent:,} of {sums.examples:,} examples have no judged draw: they are in no curve and no accuracy"
         )
     if sums.proxy_failed:
         notes.append(

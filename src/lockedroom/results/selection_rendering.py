@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from lockedroom.results.selection import AtN, Confirmed, Listed, Selection, VerifierModel
+from lockedroom.results.selection import AtN, Confirmed, Listed, Selection
+from lockedroom.results.selection_verifier import VerifierModel
 from lockedroom.results.selectors import NO_PARSER, PROXY
 from lockedroom.results.text_table import text_table
 from lockedroom.stats.intervals import Interval
