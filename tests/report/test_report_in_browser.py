@@ -208,3 +208,17 @@ def test_folded_parts_are_open_on_paper(browser: Browser, reported: Path) -> Non
     assert page.locator("section > details:not([open])").count() == 0
     page.evaluate("window.dispatchEvent(new Event('afterprint'))")
     assert page.locator("section > details[open]").count() == 0
+
+
+def test_a_whisker_that_is_longer_than_its_bar_fits_on_the_axis(browser: Browser, tmp_path: Path) -> None:
+    texts = [["Final: 1", "no"] * 10, ["Final: 1", "no"] * 9 + ["no", "Final: 1"]]
+    runs = [write_run(tmp_path, name, one) for name, one in zip(("a", "b"), texts, strict=True)]
+    made = make_page(runs, CompareOptions())
+    assert made.verdict.startswith("INCONCLUSIVE: b and a cannot be told apart.")
+    write_page(made, tmp_path / "page.html")
+    page, _ = _open(browser, tmp_path / "page.html")
+    low, high, minimum, maximum = page.evaluate("""() => {
+        const chart = Chart.getChart(document.querySelector("canvas"));
+        return [...chart.data.datasets[0].whiskers[0], chart.scales.x.min, chart.scales.x.max];
+    }""")
+    assert minimum <= low < high <= maximum

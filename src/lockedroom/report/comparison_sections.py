@@ -15,10 +15,10 @@ from lockedroom.visible import visible
 
 LONGEST = 300
 SAID = {
-    Verdict.BETTER: "BETTER than",
-    Verdict.WORSE: "WORSE than",
-    Verdict.EQUIVALENT: "EQUIVALENT to",
-    Verdict.INCONCLUSIVE: "not to be told (INCONCLUSIVE) from",
+    Verdict.BETTER: "{b} is BETTER than {a}",
+    Verdict.WORSE: "{b} is WORSE than {a}",
+    Verdict.EQUIVALENT: "{b} is EQUIVALENT to {a}",
+    Verdict.INCONCLUSIVE: "INCONCLUSIVE: {b} and {a} cannot be told apart",
 }
 TONES: dict[str, Tone] = {"better": "good", "worse": "bad"}
 
@@ -39,10 +39,7 @@ def comparison_facts(certificate: Certificate) -> list[Fact]:
 
 def comparison_verdict(certificate: Certificate) -> str:
     """One sentence for the top of the page."""
-    said = "; ".join(
-        f"{one.b.label} is {SAID.get(one.verdict, one.verdict.name)} {certificate.a.label}"
-        for one in certificate.against
-    )
+    said = "; ".join(SAID[one.verdict].format(a=certificate.a.label, b=one.b.label) for one in certificate.against)
     return f"{said}."
 
 
@@ -156,7 +153,7 @@ def _failures(bounds: FailureBounds) -> str:
 
 def _migration(a: str, one: Against) -> Section:
     rows: Rows = [
-        [visible(name, 60), f"{in_a:.1%}", f"{in_b:.1%}", signed(100 * (in_b - in_a), 1)]
+        [visible(name, 60), f"{in_a:.1%}", f"{in_b:.1%}", signed(100 * (in_b - in_a), 2)]
         for name, in_a, in_b in one.migration.shares
     ]
     names = [visible(name, 40) for name, _, _ in one.migration.shares]

@@ -166,6 +166,11 @@
     backgroundColor: series.inks.length ? series.inks.map((one) => colour(MEANT[one])) : inks[number % inks.length],
     whiskers: series.low.length ? series.low.map((low, i) => [low, series.high[i]]) : null,
   }));
+  // An axis of bars is as long as their whiskers.
+  const whiskered = (chart) => {
+    const ends = chart.series.flatMap((series) => [...series.low, ...series.high]).filter((end) => end !== null);
+    return ends.length ? { suggestedMin: Math.min(...ends), suggestedMax: Math.max(...ends) } : {};
+  };
   // A logarithmic axis of few whole numbers, such as draws, is marked at those and nowhere else.
   const marksOf = (chart) => {
     const marks = [...new Set(chart.series.flatMap((series) => series.x))].sort((a, b) => a - b);
@@ -220,7 +225,7 @@
           animation: false, responsive: true, maintainAspectRatio: false, indexAxis: bars ? "y" : "x",
           interaction: { mode: "nearest", intersect: false },
           scales: bars
-            ? { x: { ...value, title: title(chart.y_label) }, y: { grid: { display: false } } }
+            ? { x: { ...value, ...whiskered(chart), title: title(chart.y_label) }, y: { grid: { display: false } } }
             : { x: { type: chart.x_log ? "logarithmic" : "linear", title: title(chart.x_label), afterBuildTicks: chart.x_log ? marksOf(chart) : undefined,
                    beginAtZero: !chart.x_log, ticks: chart.x_log && !marksOf(chart) ? {} : { callback: (value) => +value.toPrecision(4) } }, y: { ...value, beginAtZero: chart.percent, title: title(chart.y_label) } },
           plugins: {
