@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 from report_runs import HOSTILE, write_hostile_run, write_run
 
+from lockedroom.report.blocks import Page as ReportPage
+from lockedroom.report.blocks import Piece, Records, Section, Shown
 from lockedroom.report.document import make_page
 from lockedroom.report.page import write_page
 from lockedroom.results.compare import CompareOptions
@@ -222,3 +224,19 @@ def test_a_whisker_that_is_longer_than_its_bar_fits_on_the_axis(browser: Browser
         return [...chart.data.datasets[0].whiskers[0], chart.scales.x.min, chart.scales.x.max];
     }""")
     assert minimum <= low < high <= maximum
+
+
+def test_where_the_tokenizer_is_not_at_hand_the_text_stands_above_its_token_ids(
+    browser: Browser, tmp_path: Path
+) -> None:
+    shown = Shown(id="e", draw=0, prompt="p", expected="1", completion="Final: 1", code="ok", outcome="correct", reward=1.0,
+                  message="right", tokens=[Piece("#7", -0.01), Piece("#9", -5.0)])  # fmt: skip
+    records = Records(run="run", total=1, shown=[shown], how="its only record", token_texts=False)
+    made = ReportPage(
+        title="t", verdict="v", facts=[], sections=[Section(title="Completions", records=records)], command="c"
+    )
+    write_page(made, tmp_path / "page.html")
+    page, trouble = _open(browser, tmp_path / "page.html")
+    assert page.locator(".card .text").all_inner_texts() == ["Final: 1", "#7#9"]
+    assert page.locator(".card .t4").inner_text() == "#9"
+    assert trouble == []
