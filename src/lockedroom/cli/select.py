@@ -218,17 +218,24 @@ def _pools(args: argparse.Namespace, out: Path, engine: Engine | None) -> tuple[
 
 
 def _draw(args: argparse.Namespace, out: Path, config: EvaluateConfig, engine: Engine | None) -> Path:
-    from lockedroom.cli.progress import attempts_of, progress_bar
+    from lockedroom.cli.progress import progress_bar
     from lockedroom.loops.evaluate import evaluate
 
     if args.resume and (out / "manifest.json").is_file():
         _require_same(config, out)
         return out
-    with progress_bar(
-        "draw", total=lambda: attempts_of(Path(config.dataset), config.draws or 1, config.limit)
-    ) as progress:
+    with progress_bar("draw", total=lambda: _attempts(config)) as progress:
         evaluate(config, out, resume=_unfinished(args, out), engine=engine, command=sys.argv, progress=progress)
     return out
+
+
+def _attempts(config: EvaluateConfig) -> int | None:
+    from lockedroom.cli.progress import attempts_of, recorded_attempts
+
+    dataset = Path(config.dataset)
+    if config.draws is None and config.completions is not None:
+        return recorded_attempts(dataset, Path(config.completions), config.limit)
+    return attempts_of(dataset, config.draws or 1, config.limit)
 
 
 def _require_same(config: EvaluateConfig, out: Path) -> None:
