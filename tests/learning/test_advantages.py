@@ -88,6 +88,13 @@ def test_the_standard_deviation_never_makes_an_advantage_large(rewards: list[flo
     assert max(map(abs, _flat(_estimate(STD, [rewards])))) <= math.sqrt(len(rewards))
 
 
+def test_a_group_is_divided_by_the_deviation_of_its_scored_rewards_and_next_to_nothing_more() -> None:
+    """1, 0, 0, 0 have mean 1/4 and, divided by n − 1, deviation 1/2."""
+    assert _flat(_estimate(STD, [[1.0, 0.0, 0.0, 0.0]])) == pytest.approx([1.5, -0.5, -0.5, -0.5], rel=1e-3)
+    failed = _flat(_estimate(STD, [[1.0, 0.0, NAN, 0.0, 0.0]], [[1, 1, 0, 1, 1]]))
+    assert failed == pytest.approx([1.5, -0.5, 0.0, -0.5, -0.5], rel=1e-3)
+
+
 def test_a_spread_of_1e_9_is_not_blown_up_into_a_signal() -> None:
     assert max(map(abs, _flat(_estimate(STD, [[0.5, 0.5, 0.5 + 1e-9]])))) < 1e-4
 

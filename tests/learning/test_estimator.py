@@ -82,7 +82,7 @@ def test_a_group_of_one_has_nothing_to_compare_with(baseline: str) -> None:
 
 
 def test_an_empty_group_is_refused() -> None:
-    with pytest.raises(BadInput, match="group of 0"):
+    with pytest.raises(BadInput, match="--group 0"):
         check_group(Estimator(), 0)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
 
 from lockedroom.learning.advantages import estimate_advantages
 from lockedroom.learning.estimator import PRESETS, Estimator, make_estimator
-from lockedroom.learning.kl import exact_per_state
+from lockedroom.learning.kl import entropy_per_state, exact_per_state
 from lockedroom.learning.objective import PolicyLoss, policy_loss
 
 NAN = float("nan")
@@ -130,6 +132,11 @@ def test_an_exact_kl_needs_no_sampled_tokens_probability() -> None:
     logprobs_RV = logits_RV.log_softmax(-1)
     assert bool((exact_per_state(logprobs_RV, logprobs_RV.roll(1, -1)) > 0).all())
     assert float(exact_per_state(logprobs_RV, logprobs_RV).abs().max()) == 0
+
+
+def test_the_entropy_of_a_state_is_that_of_its_distribution() -> None:
+    logprobs_RV = torch.tensor([[0.25, 0.25, 0.25, 0.25], [1.0, 0.0, 0.0, 0.0]], dtype=torch.float64).log()
+    assert entropy_per_state(logprobs_RV).tolist() == pytest.approx([math.log(4), 0.0])
 
 
 def test_an_impossible_token_counts_nothing_in_the_exact_kl() -> None:

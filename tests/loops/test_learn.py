@@ -323,7 +323,8 @@ def test_scorer_that_fails_midway_stops_the_run_and_resumes(data: Path, tmp_path
     )
     for resume in (False, True):
         with pytest.raises(
-            BadInput, match=r"step 2: 100% of 64 completions could not be judged \(scorer_raised 64.*--resume"
+            BadInput,
+            match=r"step 2: 100% of 64 completions could not be judged \(scorer_raised 64.*--resume \(a scorer that was changed needs a new run",
         ):
             learn(config, tmp_path / "run", resume=resume)
         assert (tmp_path / "run" / STEPS).read_bytes().count(b"\n") == 2
@@ -344,6 +345,14 @@ def test_scorer_that_fails_midway_stops_the_run_and_resumes(data: Path, tmp_path
         ({"max_kl": 0.0}, "--max-kl"),
         ({"eval_every": 0}, "--eval-every 0"),
         ({"max_failed": 1.5}, "--max-failed"),
+        ({"estimator": {"kl": "k4"}}, "kl = 'k4': known are none, k1-in-reward"),
+        ({"learner": LearnerSettings(steps=6, group=0)}, "--group 0: must be at least 1"),
+        ({"prompts": "4"}, "prompts: expected an integer or null, got a string"),
+        ({"learner": {"stepz": 2}}, "learner.stepz: unknown field"),
+        (
+            {"learner": LearnerSettings(steps=6, group=4, learning_rate=1e3)},
+            r"step 1: .* it did not begin so: learning led there, so lower --learning-rate \(now 1000\)",
+        ),
         ({"max_kl": 1e-9, "learner": LearnerSettings(steps=6, group=4, learning_rate=0.1)}, "has left its reference"),
     ],
 )
@@ -390,6 +399,35 @@ def test_weight_of_kl_alone_says_where_it_goes() -> None:
     assert estimator("rloo", 0.1) == {"beta": 0.1}
     assert estimator("reinforce", 0.1) == {"beta": 0.1, "kl": "k1-in-reward"}
     assert estimator("rloo", 0.0) == {"beta": 0.0, "kl": "none"}
+
+
+def test_no_kl_has_no_weight() -> None:
+    found = read_learn_config({"dataset": "d"}, learner={}, sampling={}, estimator={"kl": "none"}).estimator
+    assert found == {"kl": "none", "beta": 0.0}
+
+
+def test_answers_that_are_all_alike_cannot_be_shuffled(data: Path, tmp_path: Path) -> None:
+    row = next(iter(read_examples(data / "train.jsonl")))[0]
+    write_rows(tmp_path / "train.jsonl", [row])
+    with pytest.raises(BadInput, match=r"--controls shuffled: every example of .* has the same answer"):
+        learn(config_of(data, dataset=str(tmp_path / "train.jsonl"), dev=str(data / "dev.jsonl"), prompts=1,
+                        controls=("shuffled",)), tmp_path / "run")  # fmt: skip
+
+
+def test_rewards_too_large_to_add_up_have_a_mean(data: Path, tmp_path: Path) -> None:
+    scorer = tmp_path / "big.py"
+    scorer.write_text(
+        "def score(example, completion):\n    return {'reward': 1.7e308 * (-1) ** len(completion), 'details': {}}\n"
+    )
+    with pytest.raises(BadInput, match="learning has diverged"):
+        learn(config_of(data, scorer=f"{scorer}:score"), tmp_path / "run")
+
+
+def test_python_callers_may_give_paths_and_tables(data: Path, tmp_path: Path) -> None:
+    given = LearnConfig(
+        dataset=data / "train.jsonl", learner={"steps": 1, "group": 4}, prompts=4, draws=1, eval_examples=2  # type: ignore[arg-type]  # what people write
+    )  # fmt: skip
+    assert learn(given, str(tmp_path / "run")).path == tmp_path / "run"
 
 
 def test_pass_at_k_is_counted_where_it_cannot_be_exact(data: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ reuse; `lockedroom court` proves each sentence by enumeration.
 from __future__ import annotations
 
 import math
+import typing
 from collections.abc import Sequence
 from typing import Literal
 
@@ -118,6 +119,10 @@ def make_estimator(given: dict[str, object], preset: str = "reinforce", *, stric
     try:
         estimator = msgspec.convert({**msgspec.to_builtins(PRESETS[preset]), **given}, Estimator, strict=strict)
     except msgspec.ValidationError as error:
+        for name, kind in typing.get_type_hints(Estimator).items():
+            known = typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+            if known and name in given and given[name] not in known:
+                raise BadInput(f"estimator {preset}: {name} = {given[name]!r}: known are {', '.join(known)}") from None
         raise BadInput(f"estimator {preset}: {error}") from None
     check_estimator(estimator)
     return estimator
@@ -159,7 +164,7 @@ def check_estimator(estimator: Estimator) -> None:
 def check_group(estimator: Estimator, completions: int) -> None:
     """Raise BadInput when groups of this size can give no gradient."""
     if completions < 1:
-        raise BadInput(f"a group of {completions} completions: expected 1 or more")
+        raise BadInput(f"--group {completions}: must be at least 1")
     if completions == 1 and (estimator.baseline in GROUP_BASELINES or estimator.scale == "group-std"):
         raise BadInput(
             f"estimator: baseline = {estimator.baseline} with one completion a prompt leaves nothing to learn from; "

@@ -56,7 +56,7 @@ Progress = Callable[[StepMetrics | Evaluation | str], None]
 
 def learn(
     config: LearnConfig,
-    out: Path,
+    out: Path | str,
     *,
     resume: bool = False,
     command: Sequence[str] = (),
@@ -67,7 +67,7 @@ def learn(
     Raises BadInput for anything that cannot be used as given, and when learning has to stop (a failing scorer, truncation,
     divergence); what was finished stays on disk and `resume` continues from the last checkpoint, bit for bit.
     """
-    began, wall, cpu = datetime.now(UTC), time.monotonic(), time.process_time()
+    began, wall, cpu, out = datetime.now(UTC), time.monotonic(), time.process_time(), Path(out)
     with open_learning(config) as (settled, learning):
         run = LearningFolder(out, _encode(settled), learning.train, group=settled.learner.group, resume=resume)
         try:

@@ -45,7 +45,12 @@ def read_learn_config(
 
 
 def _with_kl(overrides: dict[str, Any], preset: str) -> dict[str, Any]:
-    """A weight alone says where KL goes: nowhere at 0; else where the preset has it, or into the reward."""
+    """A weight alone says where KL goes: nowhere at 0; else where the preset has it, or into the reward.
+
+    No KL has no weight.
+    """
+    if overrides.get("kl") == "none":
+        return {"beta": 0.0, **overrides}
     if "beta" not in overrides or "kl" in overrides:
         return overrides
     if overrides["beta"] == 0:

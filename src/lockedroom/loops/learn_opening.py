@@ -14,6 +14,7 @@ from lockedroom.dataset.load import canonical_line, read_examples
 from lockedroom.dataset.splits import check_disjoint
 from lockedroom.errors import BadInput
 from lockedroom.learning.estimator import Estimator, biased, make_estimator
+from lockedroom.loops.configuration import as_config
 from lockedroom.loops.learner import LearnerSettings
 from lockedroom.loops.opening import Opened, identify, open_named
 from lockedroom.policy.backend import Backend
@@ -89,6 +90,7 @@ def open_learning(config: LearnConfig) -> Iterator[tuple[LearnConfig, Learning]]
 
     Raises BadInput for whatever cannot be learned from, and Sealed for a sealed split, before anything is spent.
     """
+    config = as_config(msgspec.to_builtins(config, enc_hook=str), LearnConfig)  # Python does not check types
     check_learn_config(config)
     estimator = make_estimator(config.estimator, config.preset)
     reasons = biased(estimator)
@@ -101,6 +103,11 @@ def open_learning(config: LearnConfig) -> Iterator[tuple[LearnConfig, Learning]]
     with open_named(_evaluable(config)) as opened:
         train, dev = _read(train_path, opened), _read(dev_path, opened)
         check_disjoint([train_path, dev_path])
+        if "shuffled" in config.controls and len({_answer(one) for one in train}) < 2:
+            raise BadInput(
+                f"--controls shuffled: every example of {train_path} has the same answer, so there is nothing to shuffle; "
+                "leave this arm out"
+            )
         if not isinstance(opened.policy, TrainablePolicy):
             raise BadInput(f"--policy {config.policy}: cannot be trained; use tiny, tiny-weak, a run, or hf:MODEL")
         scorer = identify(opened.scorer)
@@ -181,6 +188,10 @@ def _settle(config: LearnConfig, learning: Learning, dev: Path) -> LearnConfig:
         scorer_sha256=learning.scorer.source_sha256,
         scorer_fingerprint=learning.scorer.fingerprint,
     )
+
+
+def _answer(example: Example) -> bytes:
+    return canonical_line([Example(id="", prompt="", expected_answer=example.expected_answer)])
 
 
 def _sha256(examples: Sequence[Example]) -> str:

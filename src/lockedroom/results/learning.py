@@ -132,7 +132,12 @@ def pass_interval(drawn: Drawn, confidence: float) -> tuple[float | None, float 
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None
+    if not values:
+        return None
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError:  # the sum is too large for a float, the mean is not
+        return math.fsum(value / len(values) for value in values)
 
 
 def _share_without_signal(records: Sequence[Record], group: int) -> float:
