@@ -70,6 +70,15 @@ def test_what_stands_in_a_failure_is_never_read(baseline: str) -> None:
     assert (one.ema, one.baseline_mean) == (other.ema, other.baseline_mean)
 
 
+@pytest.mark.parametrize("baseline", ["none", "batch-mean", "group-mean", "ema", "leave-one-out", "value"])
+def test_a_failure_is_neither_learned_from_nor_counted_whatever_the_baseline(baseline: str) -> None:
+    estimator = Estimator(baseline=baseline)  # type: ignore[arg-type]
+    values_NT = torch.full((6, 1), 0.3, dtype=torch.float64)
+    done = _estimate(estimator, [[1, NAN, 0], [0.5, 0, NAN]], [[1, 0, 1], [1, 1, 0]], ema=0.2, values_NT=values_NT)
+    assert done.mask_NT[:, 0].tolist() == [True, False, True, True, True, False]
+    assert (_flat(done)[1], _flat(done)[5], done.completions, done.tokens) == (0.0, 0.0, 4, 4)
+
+
 def test_a_completion_left_alone_by_failures_is_neither_summed_nor_counted() -> None:
     done = _estimate(LOO, [[1, NAN], [1, 0]], [[1, 0], [1, 1]])
     assert (_flat(done), done.completions, done.groups_without_signal) == ([0, 0, 1, -1], 2, 1)
@@ -109,6 +118,14 @@ def test_the_running_mean_is_used_before_it_is_updated() -> None:
     assert _flat(done) == pytest.approx([0.6, -0.4])
     assert done.ema == pytest.approx(0.75 * 0.4 + 0.25 * 0.5)
     assert done.baseline_mean == pytest.approx(0.4)
+
+
+def test_the_running_mean_is_that_of_the_reward_with_its_charge_for_kl() -> None:
+    estimator = Estimator(baseline="ema", kl="k1-in-reward", beta=0.5)
+    k1_NT = torch.tensor([[1.0], [-1.0], [4.0]], dtype=torch.float64)
+    done = _estimate(estimator, [[1.0, 0.0, NAN]], [[1, 1, 0]], k1_NT=k1_NT, ema=0.2)
+    assert done.ema == pytest.approx(0.9 * 0.2 + 0.1 * 0.5)
+    assert _flat(done) == pytest.approx([0.5 - 0.2, 0.5 - 0.2, 0.0])
 
 
 def test_the_running_mean_stays_when_nothing_was_scored() -> None:

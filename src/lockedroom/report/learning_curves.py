@@ -33,7 +33,7 @@ def plot_learning(run: Path, path: Path) -> None:
         _draw_curve(curve, read_learning(run))
         for axes in (rates, kls, curve):
             axes.grid(alpha=0.25)
-            axes.legend(frameon=False)
+            axes.legend(frameon=False, loc="lower right" if axes is curve else "best")
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None}, dpi=150)
 
 

@@ -121,11 +121,16 @@ def _change(name: str, change: Change) -> tuple[str, ...]:
 
 
 def _difference(change: Change) -> str:
-    return f"{change.difference:+.4f} {_span(change.low, change.high)}"
+    return f"{_number(change.difference, '+')} {_span(change.low, change.high)}"
 
 
 def _span(low: float | None, high: float | None) -> str:
-    return "(no spread)" if low is None or high is None else f"[{low:.4f}, {high:.4f}]"
+    return "(no spread)" if low is None or high is None else f"[{_number(low)}, {_number(high)}]"
+
+
+def _number(value: float, sign: str = "-") -> str:
+    """Four decimals; what would be all zeros and is not zero keeps its first digit."""
+    return f"{value:{sign}.4f}" if value == 0 or abs(value) >= 5e-5 else f"{value:{sign}.0e}"
 
 
 def _share(value: float | None) -> str:
