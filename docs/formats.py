@@ -64,6 +64,7 @@ OUTPUTS: dict[str, str | dict[str, str]] = {
     "bandit --slow": {"run": "text or null", "result": "results.bandit:BanditResult", "steps": "list of results.bandit:StepLine",
                       "draws": "list of results.bandit:DrawLine"},
     "frontier": {"run": "text or null", "result": "results.frontier:FrontierResult"},
+    "frontier --runs": {"result": "results.run_frontier:RunFrontier"},
     "goodhart": {"run": "text or null", "result": "results.goodhart:GoodhartResult"},
     "selftest": {"passed": FLAG, "oracles": "list of stats.oracles:Replay", "coverage": "list of stats.coverage:CoverageCell"},
     "export scorer": {"files": "list of text", "to": TEXT, "could_not_judge": TEXT, "cannot_express": "list of text"},

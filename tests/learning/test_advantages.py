@@ -60,6 +60,12 @@ def test_a_partly_failed_group_uses_the_scored_ones() -> None:
     assert (done.completions, done.failures) == (3, 1)
 
 
+def test_the_batch_mean_is_that_of_the_scored_alone() -> None:
+    done = _estimate(Estimator(baseline="batch-mean"), [[1, NAN, 0], [0.5, 0.5, NAN]], [[1, 0, 1], [1, 1, 0]])
+    assert done.baseline_mean == 0.5
+    assert _flat(done) == [0.5, 0.0, -0.5, 0.0, 0.0, 0.0]
+
+
 @pytest.mark.parametrize("baseline", ["none", "batch-mean", "group-mean", "ema", "leave-one-out"])
 def test_what_stands_in_a_failure_is_never_read(baseline: str) -> None:
     estimator = Estimator(baseline=baseline)  # type: ignore[arg-type]

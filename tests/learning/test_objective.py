@@ -89,6 +89,26 @@ def test_clipping_stops_what_went_too_far_and_never_the_way_back(
     assert float(done.ratio_sum) == pytest.approx(ratio)
 
 
+@pytest.mark.parametrize(
+    ("advantage", "ratio", "push"), [(1.0, 1.4, 1.4), (1.0, 1.6, 0.0), (-1.0, 0.8, 0.0), (-1.0, 0.95, -0.95)]
+)
+def test_each_side_is_clipped_at_its_own_bound(advantage: float, ratio: float, push: float) -> None:
+    assert _one(Estimator(clip_low=0.1, clip_high=0.5), ratio, advantage)[0] == pytest.approx(push)
+
+
+def test_the_token_limit_divides_whatever_the_longest_completion_was() -> None:
+    def slope(max_tokens: int) -> float:
+        new_NT = torch.zeros(1, 2, dtype=torch.float64, requires_grad=True)
+        done = policy_loss(
+            Estimator(normalisation="max-tokens"), new_NT, new_NT.detach(), torch.ones(1, 2), torch.ones(1, 2).bool(),
+            completions=1, tokens=2, max_tokens=max_tokens,
+        )  # fmt: skip
+        (slope_NT,) = torch.autograd.grad(done.loss, new_NT)
+        return float(slope_NT[0, 0])
+
+    assert (slope(2), slope(8)) == pytest.approx((-1 / 2, -1 / 8))
+
+
 def test_at_ratio_one_clipping_and_reuse_change_nothing() -> None:
     assert _one(CLIP, 1.0, 0.7)[0] == _one(Estimator(), 1.0, 0.7)[0] == _one(Estimator(epochs=3), 1.0, 0.7)[0]
 

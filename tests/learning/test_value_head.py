@@ -61,3 +61,11 @@ def test_features_without_variation_do_not_stop_it() -> None:
     ones_NTC = torch.ones(4, 2, 3)
     head = updated_value_head(new_value_head(3), ones_NTC, torch.full((4, 2), 0.7), torch.ones(4, 2).bool())
     assert predict_values(head, ones_NTC).mean().item() == pytest.approx(0.7, abs=0.01)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_the_ridge_is_relative_to_the_size_of_the_features(size: float) -> None:
+    features_NTC, returns_NT, mask_NT = _data()
+    head = updated_value_head(new_value_head(4), size * features_NTC, returns_NT, mask_NT, ridge=0.1)
+    gram_DD = head.gram_DD + 0.1 * head.gram_DD.diagonal().mean() * torch.eye(5, dtype=torch.float64)
+    assert torch.allclose(gram_DD @ head.weights_D, head.moments_D)

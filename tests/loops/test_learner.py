@@ -12,6 +12,7 @@ import torch
 from lockedroom.dataset.load import read_examples
 from lockedroom.errors import BadInput
 from lockedroom.learning.estimator import PRESETS, Estimator
+from lockedroom.learning.value_head import ValueHead
 from lockedroom.loops.attempt import judge
 from lockedroom.loops.learner import Learner, LearnerSettings, StepResult, learning_rate
 from lockedroom.policy.tiny import DATA_FOLDER, load_tiny
@@ -268,3 +269,42 @@ def test_large_vocabulary_has_an_exact_kl_only_in_a_loss_that_needs_it(monkeypat
     kept = make(estimator)
     steps(kept, range(2))
     assert same(weights(again), weights(kept))
+
+
+def test_running_mean_of_one_step_is_the_baseline_of_the_next() -> None:
+    learner = make(Estimator(baseline="ema", ema_decay=0.5))
+    first, second = steps(learner, range(2))
+    assert first.metrics.baseline == 0.0
+    assert first.metrics.reward == pytest.approx(2 * second.metrics.baseline)
+    assert learner.ema == pytest.approx(0.5 * second.metrics.baseline + 0.5 * (second.metrics.reward or 0.0))
+
+
+def test_value_head_does_not_learn_from_failures() -> None:
+    """Were failures learned as zeros, the head would be the one that zeros give."""
+
+    def head(instead: Score | Failure) -> ValueHead:
+        def judged(examples: Sequence[Example], drawn: Drawn) -> list[Score | Failure]:
+            return [instead if n % 4 == 1 else one for n, one in enumerate(strictly(examples, drawn))]
+
+        learner = make(Estimator(baseline="value"), judged=judged)
+        learner.step(TRAIN, 0)
+        assert learner.value_head is not None
+        return learner.value_head
+
+    failed, zeros = head(FAILED), head(Score(0.0, Details("x", Outcome.WRONG, None, "")))
+    assert not torch.allclose(failed.gram_DD, zeros.gram_DD)
+
+
+@pytest.mark.parametrize("per", ["token", "completion"])
+def test_value_head_learns_the_reward_with_its_charge_for_kl(per: str) -> None:
+    def moments(beta: float) -> torch.Tensor:
+        estimator = Estimator(baseline="value", kl="k1-in-reward", kl_per=per, beta=beta)  # type: ignore[arg-type]
+        learner = Learner(load_tiny("tiny"), load_tiny("tiny-hedge"), strictly, estimator,
+                          settings=LearnerSettings(group=4), sampling=Sampling(max_tokens=10))  # fmt: skip
+        learner.step(TRAIN, 0)
+        assert learner.value_head is not None
+        return learner.value_head.moments_D
+
+    one, two, three = moments(1.0), moments(2.0), moments(3.0)
+    assert float((two - one).norm()) > 1e-3 * float(one.norm())
+    assert torch.allclose(two - one, three - two)

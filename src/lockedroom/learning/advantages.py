@@ -106,7 +106,7 @@ def token_advantages(
     shaped_PG = rewards_PG
     if estimator.kl == "k1-in-reward" and estimator.kl_per == "completion":
         k1_PG = _given(k1_NT, "k1_NT").where(mask_NT, 0.0).sum(-1).reshape(groups)
-        shaped_PG = rewards_PG - estimator.beta * k1_PG * scored_PG
+        shaped_PG = rewards_PG - estimator.beta * k1_PG
     if estimator.keep == "passed":
         used_PG = scored_PG & _given(passed_PG, "passed_PG")
         baseline_PG, advantages_PG = shaped_PG * 0, used_PG.to(rewards_PG.dtype)

@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from lockedroom.report.plots import BLUE, GREY, RED, require_matplotlib
 from lockedroom.results.bandit import BanditResult, StepLine
 from lockedroom.results.frontier import FrontierResult
 from lockedroom.results.run_folder import writing
+from lockedroom.results.run_frontier import RunFrontier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,36 +36,99 @@ def plot_bandit(result: BanditResult, steps: Sequence[StepLine], path: Path) -> 
 
 def plot_frontier(result: FrontierResult, path: Path) -> None:
     """Draw reward against KL and reward against tokens an answer."""
+    tokens = float(result.tokens)
+    chart = FrontierChart(
+        "E[R]",
+        [(one.kl, one.reward) for one in result.curve],
+        [(f"β={one.beta:g}", one.kl, one.reward, tokens) for one in result.learned],
+        [(one.n, one.kl, one.reward, one.n * tokens) for one in result.best_of_n],
+        result.ceiling,
+        [],
+    )
+    _draw_frontier(chart, path)
+
+
+def plot_run_frontier(result: RunFrontier, path: Path) -> None:
+    """Draw the same two charts of finished learning runs, with the way that each went."""
+    chart = FrontierChart(
+        "pass@1",
+        [(one.kl, one.reward) for one in result.curve],
+        [
+            ("no KL" if one.kl_term == "none" else f"β={one.beta:g}", one.kl, one.reward, one.tokens)
+            for one in result.runs
+        ],
+        [(one.n, one.kl, one.reward, one.tokens) for one in result.best_of_n],
+        result.ceiling,
+        [[(stage.kl, stage.reward) for stage in one.course] for one in result.runs],
+    )
+    _draw_frontier(chart, path)
+
+
+class FrontierChart(msgspec.Struct, frozen=True):
+    """What both charts show. curve: (KL, reward) of the optimum; learned: (label, KL, reward, tokens); best: (n, KL, reward,
+    tokens); courses: (KL, reward) along the training of each learned policy, if that is known."""
+
+    reward: str
+    curve: list[tuple[float, float]]
+    learned: list[tuple[str, float, float, float]]
+    best: list[tuple[int, float, float, float]]
+    ceiling: float
+    courses: list[list[tuple[float, float]]]
+
+
+def _draw_frontier(chart: FrontierChart, path: Path) -> None:
     figure = _figure(9.0, 3.6)
     left, right = figure.subplots(1, 2, sharey=True)
-    left.plot([one.kl for one in result.curve], [one.reward for one in result.curve], color=GREY,
-              label="closed form, π* ∝ π_ref·exp(R/β)")  # fmt: skip
-    left.plot(
-        [one.kl for one in result.learned], [one.reward for one in result.learned], "o", color=BLUE, label="learned"
-    )
-    left.plot([one.kl for one in result.best_of_n], [one.reward for one in result.best_of_n], "x", color=RED,
-              label="best of n")  # fmt: skip
-    for one in result.learned:
-        left.annotate(f"β={one.beta:g}", (one.kl, one.reward), (-4, 6), textcoords="offset points", fontsize=7,
-                      ha="right", color=BLUE)  # fmt: skip
-    for best in result.best_of_n:
-        left.annotate(f"{best.n}", (best.kl, best.reward), (4, -9), textcoords="offset points", fontsize=7, color=RED)
-    left.axhline(result.ceiling, color=GREY, linewidth=0.8, linestyle=":")
-    left.set_xlim(left=-0.12 * max(one.kl for one in result.curve))  # room for the labels
-    left.set_xlabel("KL to π_ref, nats a completion")
-    left.set_ylabel("E[R]")
-    right.plot([one.n * result.tokens for one in result.best_of_n], [one.reward for one in result.best_of_n], "-x",
-               color=RED, label="best of n")  # fmt: skip
-    right.plot([result.tokens] * len(result.learned), [one.reward for one in result.learned], "o", color=BLUE,
-               label="learned (training not counted)")  # fmt: skip
-    right.axhline(result.ceiling, color=GREY, linewidth=0.8, linestyle=":", label="the best answers alone")
-    right.set_xscale("log", base=2)
-    ticks = [one.n * result.tokens for one in result.best_of_n]
-    right.set_xticks(ticks, [str(tick) for tick in ticks])
-    right.set_xlabel("tokens an answer")
+    _draw_against_kl(left, chart)
+    _draw_against_tokens(right, chart)
     for axes in (left, right):
         _finish(axes)
     _save(figure, path)
+
+
+def _draw_against_kl(axes: Axes, chart: FrontierChart) -> None:
+    axes.plot(*_columns(chart.curve), color=GREY, label="closed form, π* ∝ π_ref·exp(R/β)")
+    for number, course in enumerate(chart.courses):
+        axes.plot(*_columns(course), color=BLUE, linewidth=0.8, alpha=0.5, label=None if number else "the way there")
+    kls, rewards = [kl for _, kl, _, _ in chart.learned], [reward for _, _, reward, _ in chart.learned]
+    axes.plot(kls, rewards, "o", color=BLUE, label="learned")
+    axes.plot(
+        [kl for _, kl, _, _ in chart.best],
+        [reward for _, _, reward, _ in chart.best],
+        "x",
+        color=RED,
+        label="best of n",
+    )
+    above = not chart.courses  # a way comes from the left, so its end is labelled on the right
+    for name, kl, reward, _ in chart.learned:
+        axes.annotate(name, (kl, reward), (-4, 6) if above else (5, -10), textcoords="offset points", fontsize=7,
+                      ha="right" if above else "left", color=BLUE)  # fmt: skip
+    widest = max([kl for kl, _ in chart.curve] + kls)
+    labelled = -widest
+    for n, kl, reward, _ in chart.best:
+        if kl - labelled > 0.03 * widest:  # where many draws stand on one point, the first names it
+            labelled = kl
+            axes.annotate(f"{n}", (kl, reward), (4, -9) if above else (-4, 4), textcoords="offset points", fontsize=7,
+                          ha="left" if above else "right", color=RED)  # fmt: skip
+    axes.axhline(chart.ceiling, color=GREY, linewidth=0.8, linestyle=":")
+    axes.set_xlim(-0.12 * widest, 1.12 * widest if chart.courses else None)  # room for the labels
+    axes.set_xlabel("KL to π_ref, nats a completion")
+    axes.set_ylabel(chart.reward)
+
+
+def _draw_against_tokens(axes: Axes, chart: FrontierChart) -> None:
+    spent, rewards = [tokens for *_, tokens in chart.best], [reward for _, _, reward, _ in chart.best]
+    axes.plot(spent, rewards, "-x", color=RED, label="best of n")
+    axes.plot([tokens for *_, tokens in chart.learned], [reward for _, _, reward, _ in chart.learned], "o", color=BLUE,
+              label="learned (training not counted)")  # fmt: skip
+    axes.axhline(chart.ceiling, color=GREY, linewidth=0.8, linestyle=":", label="the best answers alone")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(spent, [f"{tokens:.3g}" for tokens in spent])
+    axes.set_xlabel("tokens an answer")
+
+
+def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    return [x for x, _ in points], [y for _, y in points]
 
 
 def _draw_course(axes: Axes, result: BanditResult, steps: Sequence[StepLine]) -> None:
