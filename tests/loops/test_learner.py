@@ -71,7 +71,9 @@ def test_restored_learner_goes_on_bit_for_bit(estimator: Estimator) -> None:
     after = [msgspec.structs.replace(one, timing=None) for one in steps(whole, range(2, 4))]
 
     resumed = make(estimator)
+    torch.rand(5)
     resumed.restore(state)
+    assert torch.equal(torch.random.get_rng_state(), state.tensors["generator"])
     again = [msgspec.structs.replace(one, timing=None) for one in steps(resumed, range(2, 4))]
 
     assert same(weights(whole), weights(resumed))
@@ -97,6 +99,22 @@ def test_step_in_which_nothing_was_judged_leaves_the_policy_alone() -> None:
     assert (result.metrics.scored, result.metrics.failed, result.metrics.reward) == (0, 64, None)
     assert result.metrics.failures == {"scorer_raised": 64}
     assert set(result.advantages) == {None}
+
+
+def test_momentum_alone_moves_nothing_when_nothing_was_judged() -> None:
+    def at_first(examples: Sequence[Example], drawn: Drawn) -> list[Score | Failure]:
+        judged.append(len(drawn))
+        return strictly(examples, drawn) if len(judged) == 1 else [FAILED for _ in drawn]
+
+    judged: list[int] = []
+    learner = make(judged=at_first)
+    learner.step(TRAIN, 0)
+    before = weights(learner)
+
+    learner.step(TRAIN, 1)
+
+    assert same(before, weights(learner))
+    assert learner.updates == 1
 
 
 def test_failures_are_left_out_and_counted_and_the_scored_are_learned_from() -> None:
@@ -308,3 +326,14 @@ def test_value_head_learns_the_reward_with_its_charge_for_kl(per: str) -> None:
     one, two, three = moments(1.0), moments(2.0), moments(3.0)
     assert float((two - one).norm()) > 1e-3 * float(one.norm())
     assert torch.allclose(two - one, three - two)
+
+
+def test_drift_counts_completions_whose_text_has_other_tokens_than_were_sampled() -> None:
+    learner = make()
+    result = learner.step(TRAIN, 0)
+
+    drawn = [one for one in result.completions if isinstance(one, Completion)]
+    sampled = [[i for i in one.token_ids or () if i not in learner.policy.end_ids] for one in drawn]
+    other = sum(list(learner.policy.encode(one.text)) != ids for one, ids in zip(drawn, sampled, strict=True))
+    assert result.metrics.drift == other
+    assert other < len(drawn)
