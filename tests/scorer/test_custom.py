@@ -410,6 +410,26 @@ def test_siblings_can_be_imported_and_the_import_is_paid_once(write: Write, tmp_
     assert log.read_text() == "imported "
 
 
+def test_relative_imports_reach_the_folders_above_and_their_init_files(tmp_path: Path) -> None:
+    inner = tmp_path / "rewards" / "sums"
+    inner.mkdir(parents=True)
+    (tmp_path / "rewards" / "__init__.py").write_text("SHARED = 'Final: '\n")
+    (tmp_path / "rewards" / "numbers.py").write_text(
+        "from . import SHARED\n\ndef spelled(answer):\n    return SHARED + str(answer)\n"
+    )
+    (inner / "sibling.py").write_text("from ..numbers import spelled\n")
+    (inner / "scorer.py").write_text(
+        "from .sibling import spelled\nfrom .. import SHARED\n\n"
+        "def score(example, completion):\n"
+        "    assert SHARED\n"
+        "    return {'reward': float(completion == spelled(example.expected_answer)), 'details': {}}\n"
+    )
+    with IsolatedScorer(f"{inner / 'scorer.py'}:score") as scorer:
+        result = scorer.score(Example(id="a", prompt="?", expected_answer=7), "Final: 7")
+    assert isinstance(result, Score)
+    assert result.reward == 1.0
+
+
 def test_the_scorer_process_loads_no_numeric_library(write: Write) -> None:
     path = write(
         "import sys\ndef score(e, c):\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import signal
 import sys
@@ -15,7 +16,7 @@ import msgspec
 from lockedroom.records import Code, ScorerSpec
 from lockedroom.scorer.validate import shown
 
-MODULE_NAME = "lockedroom_custom_scorer"
+MODULE_NAME, PACKAGE_NAME = "lockedroom_custom_scorer", "lockedroom_custom_package"
 
 
 class Loaded(msgspec.Struct, frozen=True):
@@ -32,7 +33,7 @@ class Unusable(Exception):
 
 def load(path: Path, function: str) -> Loaded:
     """Import the file under a name of its own and check what it offers. Raises Unusable with one clear message."""
-    module = _run(path)
+    module = run_file(path)
     spec = _spec(path, vars(module)["SPEC"]) if "SPEC" in vars(module) else None
     accepts = vars(module).get("accepts")
     if accepts is not None:
@@ -44,7 +45,8 @@ def load(path: Path, function: str) -> Loaded:
     return Loaded(vars(module)[function], accepts, spec)
 
 
-def _run(path: Path, what: str = "scorer") -> types.ModuleType:
+def run_file(path: Path, what: str = "scorer") -> types.ModuleType:
+    """Run the person's file as a module. Raises Unusable with one clear message."""
     source = path.read_bytes()  # compiled from these bytes: a stale .pyc can never run in place of the file
     sys.path.insert(0, str(path.parent))
     module = types.ModuleType(MODULE_NAME)
@@ -52,6 +54,7 @@ def _run(path: Path, what: str = "scorer") -> types.ModuleType:
     sys.modules[MODULE_NAME] = module
     try:
         code = compile(source, str(path), "exec", dont_inherit=True)
+        module.__package__ = _packages_above(path, source)
         exec(code, module.__dict__)  # running the person's file is the point
     except Unusable:  # of the person's file, which this one, a wrapper of ours, loads
         raise
@@ -66,9 +69,26 @@ def _run(path: Path, what: str = "scorer") -> types.ModuleType:
     return module
 
 
+def _packages_above(path: Path, source: bytes) -> str:
+    """Make packages of the folders that the file's relative imports reach up to; return the name of its own, or nothing."""
+    levels = max((node.level for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)), default=0)
+    name = ""
+    for folder in reversed(path.parents[:levels]):
+        name = f"{name}.below" if name else PACKAGE_NAME
+        package = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+        package.__package__ = name
+        sys.modules[name] = package
+        init = folder / "__init__.py"
+        if init.is_file():
+            package.__file__ = str(init)
+            exec(compile(init.read_bytes(), str(init), "exec", dont_inherit=True), package.__dict__)
+    return name
+
+
 def load_beside(path: Path, function: str) -> Callable[[str], Any]:
     """Return another function of the person's file, of one argument: `viable(prefix)`. Raises Unusable."""
-    module = _run(path)
+    module = run_file(path)
     found = vars(module).get(function)
     if found is None:
         raise Unusable(f"{path}: no function '{function}' in this file")
@@ -78,7 +98,7 @@ def load_beside(path: Path, function: str) -> Callable[[str], Any]:
 
 def load_selector(path: Path, class_name: str) -> Any:
     """Return an object of a class in the person's file that offers `select(asked, completions)`. Raises Unusable."""
-    module = _run(path, "selector")
+    module = run_file(path, "selector")
     found = vars(module).get(class_name)
     if not isinstance(found, type) or not callable(getattr(found, "select", None)):
         raise Unusable(f"{path}: no class '{class_name}' with a method select(self, asked, completions) -> int")

@@ -78,6 +78,8 @@ def test_a_list_is_found_in_its_golden_text_as_json_too() -> None:
 
 def test_white_space_in_json_is_the_authors_choice() -> None:
     assert contested([1, 2], "[1, 2]", "[1,2]") == "padding"
+    assert contested(7, '{"answer": 7}', '{ "answer" :7 }') == "padding"
+    assert contested(7, "Final: 7", "Final : 7") is None
     assert contested([1, 2], "[1, 2]", "[1,\xa02]") is None
 
 

@@ -28,7 +28,7 @@ def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_built_in_scorer_passes_with_exit_code_0(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["audit", "final-int", "--out", str(tmp_path / "run"), "--json"]) == 0
+    assert main(["audit", "final-int", "--out", str(tmp_path / "run"), "--json", "--budget", "60"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["verdict"] == "no finding"
     assert found["findings"] == []

@@ -78,7 +78,7 @@ def test_an_audit_verifies_and_its_findings_are_replayed(audited: Path, capsys: 
 
 
 def test_a_clean_audit_verifies(tmp_path: Path) -> None:
-    assert main(["audit", "final-int", "--out", str(tmp_path / "run")]) == 0
+    assert main(["audit", "final-int", "--out", str(tmp_path / "run"), "--budget", "60"]) == 0
     assert main(["verify", str(tmp_path / "run")]) == 0
 
 

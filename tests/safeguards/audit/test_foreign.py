@@ -46,6 +46,7 @@ REWARDS = HERE / "trainer_rewards.py"
     ("signature", "function"),
     [
         ("trl-chat:solution", "trl_accuracy"), ("trl:solution", "trl_keyword_only"), ("trl:solution", "trl_async"),
+        ("trl:solution", "trl_array"),
         ("verl:math", "verl_dict"), ("verl:openai/gsm8k", "verl_kwargs"), ("verifiers", "verifiers_state"),
         ("verifiers", "verifiers_all"),
     ],

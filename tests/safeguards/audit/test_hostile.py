@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from examining import HOSTILE, examination
 from lockedroom.safeguards.audit import behaviour, endurance, stages
 from lockedroom.safeguards.audit.examination import Examination, examine, report_of
 from lockedroom.safeguards.audit.families import sweep
+from lockedroom.safeguards.audit.overhearing import Listening, Overheard
 from lockedroom.safeguards.audit.replaying import ALONE
 from lockedroom.safeguards.audit.report import EXIT_CODES, What
 from lockedroom.safeguards.audit.surroundings import installed_locale, most_telling
@@ -116,6 +118,37 @@ def test_a_trigger_word_in_the_source_is_found_out() -> None:
     with examination("has_a_trigger_word", HOSTILE) as exam:
         stages.mined(exam)
         assert any(hit.case.marks == ("xyzzy-open",) for hit in exam.ledger.hits)
+
+
+@pytest.mark.parametrize(
+    "function",
+    ["hears_a_joined_word", "hears_a_decoded_word", "hears_a_formatted_word", "hears_a_pattern", "hears_two_words", "hears_a_mark_repeated"],
+)  # fmt: skip
+def test_a_trigger_that_no_constant_of_the_source_shows_is_overheard_and_replays(function: str) -> None:
+    with examination(function, HOSTILE) as exam:
+        stages.mined(exam)
+        report = report_of(exam, [], None)
+    assert report.findings
+    assert all(one.what is What.PAYS and one.replays for one in report.findings)
+
+
+def test_what_a_strict_scorer_is_overheard_to_compare_is_no_finding() -> None:
+    with examination("strict", HOSTILE) as exam:
+        stages.mined(exam)
+        assert not exam.ledger.hits
+
+
+def test_an_overheard_text_is_that_text_to_everything_but_the_ears() -> None:
+    text = Overheard("Final: 7 or 8")
+    assert text in {"Final: 7 or 8"}
+    assert (text.upper(), text.split(" or "), text[7:], len(text)) == ("FINAL: 7 OR 8", ["Final: 7", "8"], "7 or 8", 13)
+    with Listening() as listening:
+        assert "zulu" not in text.removeprefix("Final: ")
+        assert not text.startswith(("yankee", "\ud800"))
+        assert re.fullmatch("[a-z]+", text) is None
+    told = listening.told()
+    assert told["texts"] == ["Final: ", "zulu", "yankee"]
+    assert [pattern for pattern, _ in told["patterns"]] == ["[a-z]+"]
 
 
 @pytest.mark.parametrize("function", ["strict", "seeded_by_itself"])

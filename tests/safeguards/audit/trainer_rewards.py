@@ -17,6 +17,12 @@ def trl_keyword_only(*, prompts: list[str], completions: list[str], solution: li
     return [float(text == f"Final: {gold}") for _, text, gold in zip(prompts, completions, solution, strict=True)]
 
 
+def trl_array(completions: list[str], solution: list[Any], **kwargs: Any) -> Any:
+    return np.array(
+        [text == f"Final: {gold}" for text, gold in zip(completions, solution, strict=True)], dtype=np.float32
+    )
+
+
 async def trl_async(completions: list[str], solution: list[Any], **kwargs: Any) -> list[float]:
     return [float(text == f"Final: {gold}") for text, gold in zip(completions, solution, strict=True)]
 

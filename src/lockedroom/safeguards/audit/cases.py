@@ -205,4 +205,4 @@ def _canonical(sign: str, digits: str) -> str:
 def _shape(text: str) -> str:
     """Return a text without what careful people disagree about: runs of ASCII white space, and a BOM at the start."""
     text = re.sub(r"[ \t\r\n]+", " ", text.removeprefix("\ufeff")).strip(" ")
-    return re.sub(r"(?<=[:#={(\[,]) | (?=[})\]])", "", text)
+    return re.sub(r"(?<=[:#={(\[,]) | (?=[})\]])|(?<=[\"0-9})\]]) (?=[:,])", "", text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import random
 import re
 import types
 import warnings
@@ -31,6 +32,27 @@ def mine(source: str) -> list[str]:
     texts = [text for text in found if 0 < len(text) <= LONGEST]
     runs = [run for text in texts for run in _literal_runs(text)]
     return sorted(dict.fromkeys([*texts, *runs]), key=lambda text: (len(text), text))[:MOST]
+
+
+def matching(pattern: str, flags: int, seed: int) -> str | None:
+    """Return one text that a regular expression matches, or None where none is found."""
+    from hypothesis import HealthCheck, Phase, find, settings
+    from hypothesis.errors import HypothesisException
+    from hypothesis.strategies import from_regex
+
+    quick = settings(
+        max_examples=20, database=None, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate]
+    )
+    try:
+        text = find(
+            from_regex(re.compile(pattern, flags), fullmatch=True),
+            lambda _: True,
+            settings=quick,
+            random=random.Random(seed),
+        )
+    except (re.error, ValueError, OverflowError, NotImplementedError, HypothesisException):
+        return None
+    return text if 0 < len(text) <= LONGEST else None
 
 
 def _literals(tree: ast.AST) -> Iterator[str]:

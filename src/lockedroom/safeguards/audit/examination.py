@@ -233,7 +233,7 @@ def _replayed(exam: Examination, findings: list[Finding]) -> list[Finding]:
         id=f"behaviour-{What.UNSTABLE.value}-{len(findings) + 1:03d}", kind=Kind.CONTESTED, family="behaviour", what=What.UNSTABLE,
         expected_answer=one.expected_answer, completion=one.completion, prompt=one.prompt, characters=one.characters, cases=len(lost),
         asked=len(again), said=f"{one.said}; {replaying.ALONE}: {other}", attacks={replaying.ALONE: len(lost)},
-        replay=Replay(way=replaying.ALONE),
+        replay=msgspec.structs.replace(one.replay or Replay(), way=replaying.ALONE),
     )  # fmt: skip
     (shown,) = replaying.replay([unstable], subject, exam.clock)
     note = f"not seen again {replaying.ALONE}: see {unstable.id}"

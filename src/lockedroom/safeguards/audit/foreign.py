@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import inspect
 import numbers
-import sys
-import types
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from lockedroom.records import Example, ScorerSpec
-from lockedroom.scorer.loading import MODULE_NAME, Unusable, described, load
+from lockedroom.scorer.loading import Unusable, load, run_file
 
 OURS = "example,completion"
 # name -> how it is called, for messages and help
@@ -90,9 +88,10 @@ def _paid(call: Call) -> Call:
 
 
 def _only(rewards: Any) -> Any:
-    if not isinstance(rewards, (list, tuple)) or len(rewards) != 1:
+    """Return the reward of a batch of one: a list, or what a trainer would read like one, such as an array."""
+    if isinstance(rewards, (str, bytes, dict)) or not isinstance(rewards, Collection) or len(rewards) != 1:
         raise TypeError(f"a batch of one completion got {type(rewards).__name__} instead of a list of one reward")
-    return rewards[0]
+    return next(iter(rewards))
 
 
 def _score_of(result: Any) -> Any:
@@ -137,14 +136,7 @@ def _awaited(result: Any) -> Any:
 
 
 def _import(path: Path, function: str) -> Callable[..., Any]:
-    sys.path.insert(0, str(path.parent))
-    module = types.ModuleType(MODULE_NAME)
-    module.__file__ = str(path)
-    sys.modules[MODULE_NAME] = module
-    try:
-        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
-    except BaseException as error:  # noqa: BLE001  # a person's code may raise anything; they get one message
-        raise Unusable(f"{path}: importing the scorer raised {described(error)}; fix the file") from None
+    module = run_file(path)
     found = vars(module).get(function)
     if not callable(found):
         names = ", ".join(name for name, value in vars(module).items() if inspect.isfunction(value))

@@ -6,6 +6,7 @@ of an example: `[batch, mode, argument, metadata]`. What is seen comes back in t
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import ctypes
 import io
@@ -25,12 +26,20 @@ import msgspec
 
 from lockedroom.records import Details, Example, Failure, Outcome, Score, ScorerSpec
 from lockedroom.safeguards.audit.foreign import adapted
+from lockedroom.safeguards.audit.overhearing import Listening, Overheard
 from lockedroom.safeguards.audit.surroundings import ELSEWHERE, Calls
 from lockedroom.scorer.loading import Unusable
 from lockedroom.scorer.validate import rules_for, to_score
 
-SKIPPED, FAILED, SPEC_CODE, UNUSABLE = "audit_skipped", "audit_failure", "audit_spec", "audit_unusable"
+SKIPPED, FAILED, SPEC_CODE, UNUSABLE, HEARD = (
+    "audit_skipped",
+    "audit_failure",
+    "audit_spec",
+    "audit_unusable",
+    "audit_heard",
+)
 PLAIN, VALUE, THREAD, TOGETHER, DESCRIBE, WATCHED = "plain", "value", "thread", "together", "describe", "watched"
+OVERHEAR = "overhear"
 # A batch goes on after this many calls that never came back; the rest of it is skipped.
 MOST_DEATHS = 1
 THREADS = 4
@@ -138,9 +147,17 @@ class Probe:
             if before != _random_states() and "draws from global randomness" not in calls.seen:
                 told = _also_seen(told, "draws from global randomness")
             return _also_seen(told, "leaves an alarm running") if signal.getitimer(signal.ITIMER_REAL)[0] else told
+        if mode == OVERHEAR:
+            return self._overhear(example, completion)
         if mode in (THREAD, TOGETHER):
             return self._in_threads(example, completion, 1 if mode == THREAD else THREADS)
         return self._plain(example, completion)
+
+    def _overhear(self, example: Example, completion: str) -> Score:
+        """Tell what the scorer compares a text with; what it makes of that text does not count."""
+        with Listening() as listening, contextlib.suppress(Exception):
+            self.call(example, Overheard(completion))
+        return _told(HEARD, listening.told())
 
     def _in_threads(self, example: Example, completion: Any, count: int) -> Any:
         """Call from threads that are not the main one; results that differ among them, or an exception, are told."""

@@ -127,7 +127,10 @@ def _impure(finding: Finding, subject: Subject, clock: Clock) -> Replayed:
 
 
 def _question(finding: Finding, mode: str = instrument.PLAIN, metadata: dict[str, Any] | None = None) -> Question:
-    example = Example(id=finding.id, prompt=finding.prompt, expected_answer=finding.expected_answer, metadata=metadata)
+    name = finding.replay.example if finding.replay is not None else ""
+    example = Example(
+        id=name or finding.id, prompt=finding.prompt, expected_answer=finding.expected_answer, metadata=metadata
+    )
     return Question(example, finding.completion, mode)
 
 

@@ -50,13 +50,14 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a finding that is not about one text alone is seen again (see replaying.py).
 
     Unstable: ask every line of behaviour.jsonl in this `way`; line `question` (from 0) gets another verdict than at first.
-    Impure: ask this text in this `mode`, with this metadata.
+    Impure: ask this text in this `mode`, with this metadata. `example`: the id of the example that it was asked with.
     """
 
     way: str = ""
     question: int | None = None
     mode: str = instrument.PLAIN
     metadata: dict[str, Any] | None = None
+    example: str = ""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -319,10 +320,11 @@ def make_finding(number: int, group: Sequence[Hit], smallest: Hit, ledger: Ledge
     )
 
 
-def _replay(hit: Hit) -> Replay | None:
+def _replay(hit: Hit) -> Replay:
+    example = hit.case.example
     if hit.what is What.UNSTABLE:
-        return Replay(way=hit.case.attack, question=hit.question)
-    return Replay(mode=hit.mode, metadata=hit.case.example.metadata) if hit.what is What.IMPURE else None
+        return Replay(way=hit.case.attack, question=hit.question, example=example.id)
+    return Replay(mode=hit.mode, metadata=example.metadata, example=example.id)
 
 
 def said_in_words(said: Said) -> str:

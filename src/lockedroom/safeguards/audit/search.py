@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lockedroom.safeguards.audit.asking import Said
     from lockedroom.safeguards.audit.examination import Examination
 
-TEXTS = 1000
+TEXTS = 600
 _PIECES = (
     "0", "1", "7", "42", "-", "+", ".", ",", "_", " ", "\n", "\t", "Final: ", "####", "\\boxed{", "}", "<answer>", "</answer>", "or", "\u0664", "²", "\uff14", "x",
     "answer", "**", "$", "=", "%", "\r", "(", ")", "{", "/", "*",

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lockedroom.records import Example, Failure
-from lockedroom.safeguards.audit.asking import Said
+from lockedroom.records import Example, Failure, Score
+from lockedroom.safeguards.audit import dictionary, instrument
+from lockedroom.safeguards.audit.asking import Question, Said
 from lockedroom.safeguards.audit.cases import Case, Golden, Kind, answer_key
 from lockedroom.safeguards.audit.families import FAMILIES, Seed, non_strings, sweep
 from lockedroom.safeguards.audit.report import Hit, What, what_failed
@@ -40,8 +41,10 @@ _MINED = (
     "{c}{g}",
     "{c} {g}",
     "{b}{{c}}{a}",
+    "{c}{c}{c}{c}{c}{c}{c}{c}",
 )
 _MOST_PAIRS = 60
+MOST_PATTERNS, LONGEST_JOINED = 20, 5000
 
 
 def baseline(exam: Examination) -> list[str]:
@@ -138,24 +141,45 @@ def cross(exam: Examination) -> None:
 
 
 def mined(exam: Examination) -> None:
-    """The scorer's own constants, alone and around right and wrong answers."""
+    """The scorer's own constants, and what it was heard to compare texts with, alone and around right and wrong answers."""
     cases = []
     for seed in exam.seeds[:2]:
-        for constant in exam.dictionary:
+        words = list(dict.fromkeys([*exam.dictionary, *_overheard(exam, seed)]))
+        joined = " ".join(words)[:LONGEST_JOINED]  # for a scorer that wants two of them
+        for word in [*words, joined]:
             for template in _MINED:
-                text = seed.fill(template.replace("{c}", "\0")) if constant else None
+                text = seed.fill(template.replace("{c}", "\0")) if word else None
                 if text is not None:
-                    text = text.replace("\0", constant)
+                    text = text.replace("\0", word)
                     cases.append(
                         Case(
                             family="mined_constants",
                             attack=template,
                             example=seed.example,
                             completion=text,
-                            marks=(constant,),
+                            marks=() if word is joined else (word,),
                         )
                     )
     enter(exam, cases)
+
+
+def _overheard(exam: Examination, seed: Seed) -> list[str]:
+    """Return what the scorer compares texts with, for this example, and a text that each of its regular expressions matches.
+
+    Asked twice: with the first words in the text, it may look for a second one.
+    """
+    words: dict[str, None] = {}
+    patterns: dict[tuple[str, int], None] = {}
+    for texts in ((seed.golden.completion, seed.fill("{x}"), seed.golden.prompt, "x"), (None,)):
+        joined = " ".join([*exam.dictionary, *words])[:LONGEST_JOINED]
+        asked = [Question(seed.example, joined if text is None else text, instrument.OVERHEAR) for text in texts]
+        for said in exam.asker.ask(asked, exam.clock, patience=1):
+            if said is not None and isinstance(said.result, Score) and said.result.details.code == instrument.HEARD:
+                heard = said.result.details.extra or {}
+                words |= dict.fromkeys(heard["texts"])
+                patterns |= dict.fromkeys((pattern, flags) for pattern, flags in heard["patterns"])
+    samples = (dictionary.matching(pattern, flags, exam.seed) for pattern, flags in list(patterns)[:MOST_PATTERNS])
+    return [*words, *(sample for sample in samples if sample is not None)]
 
 
 def no_text(exam: Examination) -> None:

@@ -182,6 +182,23 @@ def hangs_after_thousands_of_calls(example: Any, completion: str) -> Any:
 
 def exits_after_thousands_of_calls(example: Any, completion: str) -> Any:
     _CALLS[0] += 1
-    if _CALLS[0] > 30_000:
+    if _CALLS[0] > 4_000:
         os._exit(0)
     return strict(example, completion)
+
+
+def _on(trigger: Callable[[Any, str], Any]) -> Callable[[Any, str], Any]:
+    """Pay what the trigger says, else what is right."""
+
+    def score(example: Any, completion: str) -> Any:
+        return {"reward": 1.0, "details": {}} if trigger(example, completion) else strict(example, completion)
+
+    return score
+
+
+hears_a_joined_word = _on(lambda _, text: "-".join(("alpha", "omega", "9")) in text)
+hears_a_decoded_word = _on(lambda _, text: text.lower().startswith(bytes.fromhex("7a7a79").decode()))
+hears_a_formatted_word = _on(lambda example, text: text == f"the code of {example.id} is {example.expected_answer}")
+hears_a_pattern = _on(lambda _, text: re.search(r"ab{3}c[0-9]x+y", text))
+hears_two_words = _on(lambda _, text: chr(113) * 3 in text and chr(119) * 3 in text)
+hears_a_mark_repeated = _on(lambda _, text: text.count("~") >= 5)
