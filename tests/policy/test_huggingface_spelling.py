@@ -127,3 +127,12 @@ def test_a_reading_that_the_tokenizer_does_not_share_is_refused(tmp_path: Path) 
     policy.codec.tokenizer.decode = lambda ids, **more: shown(ids, **more).replace("ba", "BA")
     with pytest.raises(BadInput, match="decodes otherwise than token by token"):
         policy.completion_probabilities([PROMPT], [["a"]], Sampling(max_tokens=LIMIT))
+
+
+@pytest.mark.parametrize("kind", ["llama-2", "t5"])
+def test_tokens_show_what_each_adds_to_the_text(kind: str, tmp_path: Path) -> None:
+    """The space that the tokenizer puts in front, and drops again, is part of no piece."""
+    tokens = opened(tmp_path, KINDS[kind]).tokens("b a")
+    assert "".join(token.piece for token in tokens) == "b a"
+    assert (tokens[0].piece, tokens[0].end) == ("", 0)
+    assert [token.start for token in tokens] == [0, *(token.end for token in tokens[:-1])]

@@ -15,9 +15,10 @@ from lockedroom.jsonl import read_batches
 from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
 from lockedroom.loops.warmup import WarmupConfig, warm_up
-from lockedroom.loops.xray import Wanted, spell, xray_run
+from lockedroom.loops.xray import Wanted, xray_run
 from lockedroom.policy.backend import Backend
 from lockedroom.policy.huggingface import load_huggingface
+from lockedroom.policy.spans import spell
 from lockedroom.policy.tiny import DATA_FOLDER
 from lockedroom.records import Record, Sampling
 from lockedroom.results.xray import render_xray
@@ -62,7 +63,7 @@ def test_a_hugging_face_run_shows_bytes_special_tokens_and_an_adapter_its_base(s
 def test_pieces_join_to_the_text_whatever_the_tokens_are(small: Path) -> None:
     policy = load_huggingface(str(small), Backend(), threads=1)
     ids = (*policy.encode("né €🙂 x"), policy.end_id, 200, 3, 201)
-    pieces = spell(policy, ids)
+    pieces = spell(policy.decode, ids)
     assert "".join(piece for piece, _, _ in pieces) == policy.decode(ids)
     assert [start for _, start, _ in pieces][1:] == [end for _, _, end in pieces][:-1]
 

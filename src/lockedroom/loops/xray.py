@@ -19,6 +19,7 @@ from lockedroom.loops.advantages_again import advantages_of_steps
 from lockedroom.loops.learn_opening import LearnConfig
 from lockedroom.loops.opening_policy import LEARNED_FOLDER, LEARNED_WEIGHTS, open_token_policy
 from lockedroom.policy.backend import Backend
+from lockedroom.policy.spans import spell
 from lockedroom.protocols import TokenPolicy
 from lockedroom.records import Completion, Example, FinishReason, PolicySpec, Record, Score
 from lockedroom.results.inspection import code_of
@@ -127,7 +128,9 @@ def _xray(
         scored_span=span,
         canonical=_canonical(policy, ids),
         drawn_logprob=drawn.logprob,
-        prompt=tuple(_prompt_token(policy, prompt, i, piece) for i, (piece, _, _) in enumerate(spell(policy, prompt))),
+        prompt=tuple(
+            _prompt_token(policy, prompt, i, piece) for i, (piece, _, _) in enumerate(spell(policy.decode, prompt))
+        ),
         tokens=rows,
         notes=(*notes, *_recorded_notes(drawn, logprobs)),
     )
@@ -144,7 +147,7 @@ def _rows(
 ) -> tuple[TokenRow, ...]:
     drawn = found.completion
     ids = drawn.token_ids or ()
-    pieces = spell(policy, ids)
+    pieces = spell(policy.decode, ids)
     _check_spelling(found, policy, pieces)
     rows = []
     for t, (token, (piece, start, end)) in enumerate(zip(ids, pieces, strict=True)):
@@ -167,21 +170,6 @@ def _canonical(policy: TokenPolicy, ids: Sequence[int]) -> int | None:
     spelled = tuple(ids[:-1] if ids[-1] in policy.end_ids else ids)
     canonical = tuple(policy.encode(policy.decode(spelled)))
     return None if canonical == spelled else len(canonical)
-
-
-def spell(policy: TokenPolicy, ids: Sequence[int]) -> list[tuple[str, int, int]]:
-    """Return (piece, start, end) of each token in the text that all of them spell; the pieces join to that text.
-
-    A character whose bytes are shared by several tokens belongs to the last of them. Special tokens spell nothing.
-    """
-    whole = policy.decode(ids)
-    pieces, done = [], 0
-    for n in range(1, len(ids) + 1):
-        text = policy.decode(ids[:n])
-        end = len(whole) if n == len(ids) else max(done, len(text.rstrip("\ufffd")))
-        pieces.append((whole[done:end], done, end))
-        done = end
-    return pieces
 
 
 def _mark(policy: TokenPolicy, drawn: Completion, t: int, at: tuple[str, int]) -> str:
@@ -216,8 +204,8 @@ def _span_of(text: str, parsed: str | None) -> tuple[int, int] | None:
 
 def _under(reference: TokenPolicy, policy: TokenPolicy, found: Found, prompt: Sequence[int]) -> tuple[float, ...]:
     ids = found.completion.token_ids or ()
-    if tuple(reference.prompt_ids(found.example.prompt)) != tuple(prompt) or spell(reference, ids) != spell(
-        policy, ids
+    if tuple(reference.prompt_ids(found.example.prompt)) != tuple(prompt) or spell(reference.decode, ids) != spell(
+        policy.decode, ids
     ):
         raise BadInput(
             f"--reference {reference.spec.name}: has another tokenizer than {policy.spec.name}, so their tokens cannot be "

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lockedroom.errors import BadInput
+from lockedroom.policy.spans import spell
 from lockedroom.records import Token
 from lockedroom.visible import visible
 
@@ -51,24 +52,21 @@ class TextCodec:
 
     def encode(self, text: str) -> tuple[int, ...]:
         """Return the canonical ids of a text, without start or end token; special tokens are read as ordinary text."""
-        return tuple(self._encoded(text)["input_ids"])
-
-    def _encoded(self, text: str) -> Any:
         _refuse_surrogates(text)
-        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
+        return tuple(self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
     def tokens(self, text: str) -> list[Token]:
         """Return the canonical tokens of a text. Raises BadInput where they do not spell it."""
-        encoded = self._encoded(text)
-        ids = encoded["input_ids"]
+        ids = self.encode(text)
         spelled = self.decode(ids)
         if spelled != text:
             raise BadInput(
                 f"this policy's tokenizer cannot write {visible(text, LONGEST_SHOWN)}: its tokens spell "
                 f"{visible(spelled, LONGEST_SHOWN)}"
             )
-        spans = encoded["offset_mapping"]
-        return [Token(i, text[start:end], start, end) for i, (start, end) in zip(ids, spans, strict=True)]
+        return [
+            Token(i, piece, start, end) for i, (piece, start, end) in zip(ids, spell(self.decode, ids), strict=True)
+        ]
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ids; special tokens add nothing."""
