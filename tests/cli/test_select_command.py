@@ -80,6 +80,8 @@ def test_a_flag_that_a_live_selector_would_not_read_is_refused(
         (["--selector", "majority-vote", "--parse", "nope"], "--parse"),
         (["--selector", "first", "--n", ""], "--n ''"),
         (["--selector", "best_of_n"], "did you mean best-of-n"),
+        (["--selector", "kl-regularized"], "a reference policy"),
+        (["--selector", "first", "--declare", "sampling.temperature=1"], "leave out --declare"),
         (["--selector", "first", "--plots", "/proc/nowhere"], "--plots /proc/nowhere"),
     ],
 )

@@ -235,7 +235,7 @@ def test_a_viable_that_takes_everything_is_told_by_what_came_of_it(tmp_path: Pat
 
     text = OWN[: OWN.index("def viable")] + "def viable(prefix):\n    return True\n"
     done = searched(tmp_path / "run", "viable-sampling", scorer=own(tmp_path, text))
-    assert "were led nowhere" in render_search(done.search, done.summary)
+    assert "led on to no well-formed end" in render_search(done.search, done.summary)
 
 
 def test_a_plain_beam_needs_no_scorer_that_knows_what_is_viable(

@@ -197,6 +197,11 @@ def _require_source(args: argparse.Namespace) -> None:
 
     if (args.source is None) == (args.dataset is None):
         raise BadInput("name what to choose from: either --run RUN, or --dataset FILE with --policy or --completions")
+    if args.selector == "kl-regularized" and args.policy is not None:
+        raise BadInput(
+            "--selector kl-regularized: needs what a reference policy says of each draw, which live draws do not record; choose "
+            "from recorded completions with ref_logprob, or with --run from the runs of a learning run (RUN/learned)"
+        )
     if args.confirm == "" and args.source is not None:
         raise BadInput("--confirm: name a run of fresh draws of the same policy: --confirm RUN")
     if args.confirm == "" and args.completions is not None:

@@ -40,6 +40,8 @@ def refuse_idle_flags(args: argparse.Namespace) -> None:
         idle.append(((*_OF_THE_DATASET, *_OF_DRAWING), "--run, whose draws are made already"))
     elif args.completions is not None:
         idle.append((_OF_DRAWING, "--completions, which were drawn already"))
+    elif args.policy is not None:
+        idle.append((("declare",), "--policy, whose sampling is known"))
     if args.selector not in ("viable-beam", "beam"):
         idle.append((("width",), f"{selector}; it is for viable-beam and beam"))
     if args.selector in SEARCHES:

@@ -79,11 +79,14 @@ def render_search(search: Search, summary: Summary) -> str:
         "95%", f"{summary.confidence:.0%}"
     )  # fmt: skip
     value = "none" if rate is None else f"{rate.value:.4f}"
+    lines = []
+    if summary.truncated:
+        lines.append(f"cut         {summary.truncated:,} of {search.examples:,} at the token limit")
     malformed = sum(code.count for code in summary.codes if code.outcome is Outcome.MALFORMED)
-    guided = search.selector.startswith("viable")
-    lines = [
-        f"malformed   {malformed:,} of {search.examples:,} were led nowhere: `viable` takes beginnings that cannot become well formed"
-    ] * (guided and malformed > 0)
+    if search.selector.startswith("viable") and malformed:
+        lines.append(
+            f"malformed   {malformed:,} of {search.examples:,}: `viable` led on to no well-formed end, or the token limit came first"
+        )
     return "\n".join([
         f"pass rate   {value}{interval}",
         f"tokens      {search.tokens:.2f} an example, abandoned draws and beams included ({search.redraws} dead ends)",
