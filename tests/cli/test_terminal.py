@@ -161,3 +161,8 @@ def test_recorded_completions_say_what_is_left(tmp_path: Path) -> None:
     for text in ("", "[1]\n", "not JSON\n", "[" * 100_000):
         (tmp_path / "c.jsonl").write_text(text)
         assert recorded_attempts(tmp_path / "d.jsonl", tmp_path / "c.jsonl", None) is None
+
+
+def test_a_point_is_broken_between_words_and_hangs_below_itself() -> None:
+    shown = _drawn("  • one two three four five six seven\n", COLUMNS="30").replace("\r\n", "\n")
+    assert shown == "  • one two three four five \n    six seven\n"

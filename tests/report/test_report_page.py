@@ -224,3 +224,14 @@ def test_the_page_says_how_it_was_asked_for(tmp_path: Path) -> None:
 )
 def test_a_small_difference_never_reads_as_none(value: float, shown: str) -> None:
     assert signed(value) == shown
+
+
+def test_the_page_of_the_folder_that_one_stands_in_is_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_run(tmp_path, "run", ["Final: 1"])
+    before = sorted(run.iterdir())
+    monkeypatch.chdir(run)
+    assert main(["report", "."]) == 0
+    assert sorted(run.iterdir()) == before
+    assert "Provenance of run" in (tmp_path / "run.html").read_text()

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from lockedroom.report.page import write_page
     from lockedroom.results.compare import CompareOptions
 
-    runs = [Path(name) for name in args.runs]
+    runs = [_named(Path(name)) for name in args.runs]
     options = CompareOptions(
         margin=args.margin, confidence=args.confidence, metric=args.metric, knobs=_listed(args.knobs),
         assume_equal=_listed(args.assume_equal), show=20,
@@ -64,6 +64,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(f"{out}  ({out.stat().st_size / 1e6:.2f} MB, opens without a network)")
     return 0
+
+
+def _named(run: Path) -> Path:
+    """A path whose last part is the folder's name: `.` and `..` have none, and pages are named after their runs."""
+    return run.resolve() if run.name in ("", "..") else run
 
 
 def _listed(names: str | None) -> tuple[str, ...]:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _BAR = re.compile(r"(?<!\\)\|")
 _RULE = re.compile(r"\|( -+:? \|)+")
 _WORD = re.compile(r"\[[^\]]*\]|\S+")
+POINT = "• "
+NARROWEST = 24  # a terminal in which words are not kept whole
 LONGEST_WORD = 24
 EDGE, GAP = 2, 2  # columns of a drawn table's sides, and between two of its columns
 _VERDICTS = {
@@ -79,7 +81,11 @@ class TerminalMarkdown(io.TextIOBase):
             self._table.append(line)
             return
         self._draw()
-        self._console.print(_heading(line))
+        before, point, said = line.partition(POINT)
+        if point and not before.strip() and self._console.width > NARROWEST:
+            self._point(before + point, said)
+        else:
+            self._console.print(_heading(line))
 
     def _draw(self) -> None:
         from rich import box
@@ -104,6 +110,12 @@ class TerminalMarkdown(io.TextIOBase):
         for row in rows:
             table.add_row(*map(_styled, row))
         self._console.print(table, soft_wrap=False)
+
+    def _point(self, before: str, said: str) -> None:
+        """A point of a list, broken between words, its lines below each other."""
+        for line in _styled(said).wrap(self._console, self._console.width - len(before)):
+            self._console.print(before, line, sep="")
+            before = " " * len(before)
 
     def _stack(self, header: list[str], rows: list[list[str]]) -> None:
         """A table that does not fit, row by row: what a column is called, then its cell; nothing is cut off."""
