@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lockedroom._version import __version__
-from lockedroom.cli.main import COMMANDS, build_parser, main
+from lockedroom.cli.main import COMMANDS, GROUPS, build_parser, main
 from lockedroom.testkit.small_run import lockedroom, write_additions, write_answers
 
 HEAVY = ("numpy", "scipy", "torch", "rich", "multiprocessing", "concurrent.futures", "tomli_w", "pyarrow")
@@ -33,6 +33,13 @@ def test_help_lists_the_exit_codes(tmp_path: Path) -> None:
     assert done.returncode == 0
     for meaning in (b"0 fine", b"1 a finding", b"2 bad input", b"3 not comparable", b"4 tampered", b"5 sealed"):
         assert meaning in done.stdout
+
+
+def test_help_has_the_commands_of_every_day_first_under_headings() -> None:
+    shown = build_parser().format_help()
+    headings = [shown.index(f"\n  {title}:\n") for title in GROUPS]
+    assert headings == sorted(headings)
+    assert shown.index("\n    demo ") < headings[1] < shown.index("\n    dataset ")
 
 
 def test_the_version_is_printed(tmp_path: Path) -> None:

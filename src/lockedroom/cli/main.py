@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 
 from lockedroom._version import __version__
-from lockedroom.cli.parsing import CommandParser
+from lockedroom.cli.parsing import CommandParser, GroupedHelp
 from lockedroom.errors import BadInput, LockedroomError
 from lockedroom.visible import visible
 
@@ -26,37 +26,14 @@ LONGEST_LINE = 4000
 EPILOG = """exit codes: 0 fine · 1 a finding · 2 bad input · 3 not comparable · 4 tampered or corrupt · 5 sealed"""
 
 
-# In the order of the help; each is a module of this package with `add_parser`.
-COMMANDS = (
-    "demo",
-    "evaluate",
-    "select",
-    "warmup",
-    "learn",
-    "compare",
-    "inspect",
-    "report",
-    "verify",
-    "watch",
-    "runs",
-    "view",
-    "rescore",
-    "scorer",
-    "tokens",
-    "court",
-    "bandit",
-    "frontier",
-    "goodhart",
-    "dataset",
-    "audit",
-    "golden",
-    "holdout",
-    "plan",
-    "selftest",
-    "completion",
-    "export",
-    "import",
-)
+# In the order of the help, under its headings; each is a module of this package with `add_parser`.
+GROUPS = {
+    "every day": ("demo", "evaluate", "select", "warmup", "learn", "compare", "inspect", "report", "verify", "watch", "runs", "view"),
+    "the instrument": ("dataset", "scorer", "golden", "audit", "rescore", "holdout", "plan", "selftest"),
+    "the microscope": ("tokens", "court", "bandit", "frontier", "goodhart"),
+    "neighbours and shell": ("export", "import", "completion"),
+}  # fmt: skip
+COMMANDS = tuple(command for commands in GROUPS.values() for command in commands)
 # A module cannot be named like a keyword.
 _MODULES = {"import": "import_"}
 
@@ -65,11 +42,12 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     """Return the parser of all commands, or of one alone: making all takes longer than a short run."""
     parser = CommandParser(
         prog="lockedroom",
-        description="Measure, select and learn with verifiable rewards; every number can be re-derived, or is refused.",
+        description="Measure, select and learn with verifiable rewards; every number can be derived again, or is refused.",
         epilog=EPILOG,
+        formatter_class=lambda prog: GroupedHelp(prog, {commands[0]: title for title, commands in GROUPS.items()}),
     )
     parser.add_argument("--version", action="version", version=f"lockedroom {__version__}")
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for name in (command,) if command in COMMANDS else COMMANDS:
         importlib.import_module(f"lockedroom.cli.{_MODULES.get(name, name)}").add_parser(subparsers)
     return parser

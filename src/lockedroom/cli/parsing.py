@@ -18,6 +18,23 @@ _CHOICE = re.compile(r"argument (?P<name>.+?): invalid choice: (?P<quote>['\"])(
 _MISSING = re.compile(r"the following arguments are required: (?P<names>.*)", re.DOTALL)
 
 
+class GroupedHelp(argparse.HelpFormatter):
+    """Help in which a list of commands has headings; `first` maps the first command of each group to its heading."""
+
+    def __init__(self, prog: str, first: dict[str, str]) -> None:
+        super().__init__(prog)
+        self._first = first
+
+    def _format_action(self, action: argparse.Action) -> str:
+        heading = self._first.get(action.dest) if action.nargs is None and not action.option_strings else None
+        shown = super()._format_action(action)
+        return (
+            shown
+            if heading is None
+            else f"\n{' ' * (self._current_indent - self._indent_increment)}{heading}:\n{shown}"
+        )
+
+
 class CommandParser(argparse.ArgumentParser):
     """As argparse, of which every command's parser is one too; an unknown flag is refused by the command it was given to."""
 
