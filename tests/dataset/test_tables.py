@@ -77,6 +77,7 @@ COLUMNS = "the columns are id, prompt, expected_answer and, optionally, metadata
 BAD_CSV: dict[str, tuple[bytes, str]] = {
     "only a header": (HEADER, ": holds no examples; give a file with at least one"),
     "unknown column": (b"id,prompt,answer\na,p,1\n", f':1: unknown column "answer"; {COLUMNS}'),
+    "semicolons": (b"id;prompt;a\nx;p;1\n", f':1: unknown column "id;prompt;a"; {COLUMNS}, separated by commas'),
     "column twice": (b"id,id,prompt,expected_answer\n", ":1: the column id stands twice; keep one"),
     "missing column": (b"id,prompt\na,p\n", f":1: missing column expected_answer; {COLUMNS}"),
     "ragged row": (
@@ -156,6 +157,17 @@ def test_large_strings_and_a_column_of_nulls_are_read_from_parquet(tmp_path: Pat
     assert [r.metadata for r in rows_of(path)] == [None, None]
 
 
+@pytest.mark.parametrize(
+    "stored",
+    [pa.dictionary(pa.int32(), pa.string()), pa.string_view(), pa.dictionary(pa.int8(), pa.large_string())],
+    ids=str,
+)
+def test_strings_are_read_however_parquet_stores_them(stored: Any, tmp_path: Path) -> None:
+    path = tmp_path / "d.parquet"
+    write_parquet(path, prompt=pa.array(["p", "q"]).cast(stored), expected_answer=pa.array(["2", "3"]).cast(stored))
+    assert [(r.prompt, r.expected_answer) for r in rows_of(path)] == [("p", "2"), ("q", "3")]
+
+
 def test_a_long_parquet_file_names_the_row_of_a_repeated_id(tmp_path: Path) -> None:
     path = tmp_path / "d.parquet"
     ids = [f"id-{i}" for i in range(1, 5001)]
@@ -169,6 +181,10 @@ BAD_PARQUET: dict[str, tuple[dict[str, Any], str]] = {
         ": the column expected_answer has type decimal128(2, 1); write it as int64, string or a struct",
     ),
     "number as id": ({"id": [1, 2]}, ": the column id has type int64; write it as string"),
+    "numbers in a dictionary": (
+        {"id": pa.array([1, 2]).dictionary_encode()},
+        ": the column id has type int64; write it as string",
+    ),
     "text as metadata": (
         {"metadata": ["x", "y"]},
         ": the column metadata has type string; write it as a struct",

@@ -140,7 +140,8 @@ def _check_names(where: str, names: Sequence[str]) -> None:
     allowed = f"the columns are {', '.join(REQUIRED)} and, optionally, metadata"
     for index, name in enumerate(names):
         if name not in FIELDS:
-            raise BadInput(f"{where}: unknown column {shown(name)}; {allowed}")
+            hint = ", separated by commas" if any(mark in name for mark in ";\t|") else ""
+            raise BadInput(f"{where}: unknown column {shown(name)}; {allowed}{hint}")
         if name in names[:index]:
             raise BadInput(f"{where}: the column {name} stands twice; keep one")
     for name in REQUIRED:
@@ -236,7 +237,8 @@ def _saved_files(path: Path) -> list[Path]:
 
 def _check_type(path: Path, name: str, kind: Any, types: Any) -> None:
     """Refuse a column whose type has no plain JSON form; `types` is `pyarrow.types`."""
-    if types.is_string(kind) or types.is_large_string(kind):
+    stored = kind.value_type if types.is_dictionary(kind) else kind  # a dictionary stores each value once
+    if types.is_string(stored) or types.is_large_string(stored) or types.is_string_view(stored):
         allowed = name != "metadata"
     elif types.is_struct(kind):
         allowed = name in ("expected_answer", "metadata")
