@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,6 @@ from lockedroom.cli.json_output import print_json
 
 if TYPE_CHECKING:
     from lockedroom.loops.learn import Learned, Progress
-    from lockedroom.loops.learn_opening import LearnConfig
     from lockedroom.results.learning import Evaluation, StepMetrics
 
 
@@ -104,6 +102,7 @@ _SAMPLING = ("temperature", "max_tokens", "seed")
 def run(args: argparse.Namespace) -> int:
     """Learn and print what it amounts to. Exit 0, or the code of the error raised."""
     from lockedroom.cli.microscope import check_plot, require_torch
+    from lockedroom.cli.progress import steps_bar
 
     require_torch("learning")
     if args.plot is not None:
@@ -125,44 +124,14 @@ def run(args: argparse.Namespace) -> int:
         file=Path(args.config) if args.config else None,
         resumed=out if args.resume else None,
     )
-    with _live(config) as progress:
-        done = learn(config, out, resume=args.resume, command=sys.argv, progress=progress)
+    with steps_bar("learn", config.learner.steps) as show:
+        done = learn(config, out, resume=args.resume, command=sys.argv, progress=_shown(show))
     if args.plot is not None:
         from lockedroom.report.learning_curves import plot_learning
 
         plot_learning(done.path, args.plot)
     _print_learned(done, as_json=args.json)
     return 0
-
-
-@contextlib.contextmanager
-def _live(config: LearnConfig) -> Iterator[Progress]:
-    """Yield what shows each step on a terminal: reward, dev pass@1, KL, failure codes; nothing where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("learn"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=config.learner.steps)
-        yield _shown(lambda done, text: bar.update(task, completed=done, description=text))
 
 
 def _shown(show: Callable[[int, str], None]) -> Progress:

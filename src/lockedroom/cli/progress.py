@@ -78,6 +78,29 @@ def watched(what: str, run: Path | None, every: float = WATCH_SECONDS) -> Callab
 
 
 @contextlib.contextmanager
+def steps_bar(what: str, steps: int) -> Iterator[Callable[[int, str], None]]:
+    """Yield a function that shows on a terminal how many steps are done, and what the last one says."""
+    if not sys.stderr.isatty():
+        yield lambda _done, _said: None
+        return
+    from rich.console import Console
+    from rich.progress import (  # fmt: skip
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"),
+               TextColumn("{task.description}"))  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=steps)
+        yield lambda done, said: bar.update(task, completed=done, description=said)
+
+
+@contextlib.contextmanager
 def waiting(what: str) -> Iterator[None]:
     """Show a spinner with the time on a terminal when what is done inside takes over a second."""
     if not sys.stderr.isatty():

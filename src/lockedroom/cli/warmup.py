@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockedroom.cli.backend_flags import add_backend_flags, backend_config
 
 if TYPE_CHECKING:
-    from lockedroom.loops.warmup import Shown
+    pass
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,6 +43,7 @@ def run(args: argparse.Namespace) -> int:
     import msgspec
 
     from lockedroom.cli.json_output import print_json
+    from lockedroom.cli.progress import steps_bar
     from lockedroom.loops.warmup import WarmupConfig, warm_up
 
     given = {name: value for name, value in vars(args).items() if value is not None}
@@ -53,8 +51,10 @@ def run(args: argparse.Namespace) -> int:
     if "examples" in given:
         table["batch"] = given["examples"]
     config = msgspec.convert(table, WarmupConfig)
-    with _live(config.steps) as progress:
-        done = warm_up(config, Path(args.out), progress=progress)
+    with steps_bar("warmup", config.steps) as show:
+        done = warm_up(
+            config, Path(args.out), progress=lambda step: show(step.step + 1, f"loss {step.loss:.3f} nats a token")
+        )
     if args.json:
         print_json({"path": str(done.path), "policy": done.policy, "weights_sha256": done.weights_sha256,
                     "steps": done.steps})  # fmt: skip
@@ -63,26 +63,3 @@ def run(args: argparse.Namespace) -> int:
     print(f"loss {first.loss:.3f} → {last.loss:.3f} nats a token, in {len(done.steps)} steps of {last.tokens} tokens")
     print(f"use it as: --policy {done.policy}")
     return 0
-
-
-@contextlib.contextmanager
-def _live(steps: int) -> Iterator[Callable[[Shown], None]]:
-    """Yield what shows each step on a terminal; nothing where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (TextColumn("warmup"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("left"),
-               TextColumn("{task.description}"))  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=steps)
-        yield lambda step: bar.update(task, advance=1, description=f"loss {step.loss:.3f} nats a token")

@@ -112,10 +112,10 @@ def _index(folder: Path, runs: list[Listed]) -> bytes:
     ]  # fmt: skip
     header = ["run", "kind", "policy", "dataset", "pass rate", "started"]
     page = Page(
-        title=f"Runs in {visible(str(folder), 200)}",
+        title=f"Runs in {visible(folder.resolve().name or str(folder), 200)}",
         verdict=f"{counted(len(runs), 'run')}, the newest first; a report is verified and made at the moment it is opened.",
         facts=[],
-        sections=[Section(title="Runs", tables=[Table(header=header, rows=rows, numbers=[4], filterable=True)])],
+        sections=[Section(title="Runs", tables=[Table(header=header, rows=rows, numbers=[4, 5], filterable=True)])],
         command=f"lockedroom view {visible(str(folder), 200)}",
     )
     return render_page(page)
