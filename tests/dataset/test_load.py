@@ -167,6 +167,7 @@ def test_a_missing_file_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(("name", "suffix"), [("d.json", ".json"), ("d", "none")])
 def test_an_unknown_suffix_is_refused_before_anything_is_read(tmp_path: Path, name: str, suffix: str) -> None:
+    (tmp_path / name).write_bytes(b"\x00")
     with pytest.raises(BadInput) as caught:
         read_examples(tmp_path / name)
     assert str(caught.value) == (

@@ -239,3 +239,8 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
         f"{tmp_path / 'd.parquet'}: reading Parquet needs an optional dependency; "
         "install it with: pip install 'lockedroom[parquet]'"
     )
+
+
+def test_a_split_that_was_not_saved_is_missing_and_no_unknown_format(tmp_path: Path) -> None:
+    path = tmp_path / "saved" / "dev"
+    assert refusal(path) == f"{path}: no such file or folder; check the path"

@@ -42,6 +42,8 @@ def read_examples(
     """
     refuse_sealed(path)
     reader = saved_parts if path.is_dir() else _READERS.get(path.suffix.lower())
+    if reader is None and not path.exists():
+        raise BadInput(f"{path}: no such file or folder; check the path")
     if reader is None:
         raise BadInput(
             f"{path}: the format is told by the suffix, and {path.suffix or 'none'!r} is not one of "
