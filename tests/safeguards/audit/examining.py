@@ -42,12 +42,12 @@ def plan(source: Path, **changes: Any) -> Plan:
 
 @contextlib.contextmanager
 def examination(
-    function: str, source: Path = SUBJECTS, timeout_s: float = 1.0, **changes: Any
+    function: str, source: Path = SUBJECTS, timeout_s: float = 1.0, memory_mb: int = 256, **changes: Any
 ) -> Iterator[Examination]:
     """Yield an examination of one function, ready for any stage."""
 
     def fresh(*, elsewhere: str = "") -> Isolated:
-        return Isolated(f"{source}:{function}", timeout_s=timeout_s, memory_mb=256, elsewhere=elsewhere)
+        return Isolated(f"{source}:{function}", timeout_s=timeout_s, memory_mb=memory_mb, elsewhere=elsewhere)
 
     with fresh() as asker:
         yield Examination(asker, fresh, plan(source, **changes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import time
 
 import pytest
@@ -51,6 +52,13 @@ def test_a_scorer_that_does_not_answer_is_found_out(function: str, what: What) -
         ("draws_and_restores", What.IMPURE, "draws from global randomness"),
         ("asks_its_process", What.IMPURE, "asks about its process"),
         ("reads_the_environment", What.IMPURE, "reads the environment"),
+        ("starts_threads", What.IMPURE, "starts threads"),
+        ("looks_at_its_callers", What.IMPURE, "looks at its callers"),
+        ("sets_the_recursion_limit", What.IMPURE, "changes the recursion limit"),
+        ("handles_signals", What.IMPURE, "changes signal handlers"),
+        ("replaces_a_function", What.IMPURE, "replaces functions of json"),
+        ("stops_collecting", What.IMPURE, "changes the garbage collector"),
+        ("closes_its_output", What.IMPURE, "changes standard streams"),
         ("drifts", What.UNSTABLE, "after thousands of calls"),
         ("depends_on_the_hash_seed", What.UNSTABLE, "under another hash seed, locale and time zone"),
         ("needs_the_main_thread", What.UNSTABLE, "in a thread that is not the main one"),
@@ -122,7 +130,8 @@ def test_a_trigger_word_in_the_source_is_found_out() -> None:
 
 @pytest.mark.parametrize(
     "function",
-    ["hears_a_joined_word", "hears_a_decoded_word", "hears_a_formatted_word", "hears_a_pattern", "hears_two_words", "hears_a_mark_repeated"],
+    ["hears_a_joined_word", "hears_a_decoded_word", "hears_a_formatted_word", "hears_a_pattern", "hears_two_words", "hears_a_mark_repeated",
+     "hears_a_length"],
 )  # fmt: skip
 def test_a_trigger_that_no_constant_of_the_source_shows_is_overheard_and_replays(function: str) -> None:
     with examination(function, HOSTILE) as exam:
@@ -157,6 +166,14 @@ def test_a_strict_scorer_in_the_same_file_has_no_trouble(function: str) -> None:
         assert not stages.baseline(exam)
         behaviour.behave(exam)
         assert not troubles(exam)
+
+
+def test_a_memory_cap_without_room_for_threads_accuses_nobody_and_is_said() -> None:
+    with examination("strict", HOSTILE, memory_mb=16, drift_calls=200) as exam:
+        behaviour.behave(exam)
+        assert not exam.ledger.hits
+        said = [one for one in exam.notes if "--scorer-memory leaves no room for threads" in one]
+        assert said or sys.platform != "linux", "only Linux caps memory"
 
 
 def test_an_audit_of_a_hanging_scorer_ends_within_its_budget_and_is_not_green() -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from lockedroom.records import Example, Failure
+from lockedroom.records import Example, Failure, Score
 from lockedroom.safeguards.audit import instrument
 from lockedroom.safeguards.audit.asking import Asker, Clock, Question, Said, is_deadly
 from lockedroom.safeguards.audit.cases import Case, Kind, answer_key
@@ -132,15 +132,18 @@ def _as_case(question: Question) -> Case:
 
 def _compared(how: str, before: Sequence[Said | None], after: Sequence[Said | None]) -> Way:
     differing, deadly = [], []
-    unasked = 0
+    unasked = without_thread = 0
     for position, (one, other) in enumerate(zip(before, after, strict=True)):
         if one is None or other is None:
             unasked += 1
+        elif isinstance(other.result, Score) and other.result.details.code == instrument.NO_THREAD:
+            without_thread += 1
         elif is_deadly(other):
             deadly.append((position, other))
         elif not is_deadly(one) and not same(one, other):
             differing.append((position, other))
-    return Way(how, after, differing, deadly, unasked)
+    no_room = f"{without_thread} questions were not asked {how}: --scorer-memory leaves no room for threads; raise it"
+    return Way(how, after, differing, deadly, unasked, (no_room,) if without_thread else ())
 
 
 def _drift(asker: Asker, asked: Sequence[Question], plain: Sequence[Said | None], clock: Clock, plan: Ways) -> Way:

@@ -27,6 +27,7 @@ import msgspec
 from lockedroom.records import Details, Example, Failure, Outcome, Score, ScorerSpec
 from lockedroom.safeguards.audit.foreign import adapted
 from lockedroom.safeguards.audit.overhearing import Listening, Overheard
+from lockedroom.safeguards.audit.process_state import changes, functions_in_use, replacements, settings
 from lockedroom.safeguards.audit.surroundings import ELSEWHERE, Calls
 from lockedroom.scorer.loading import Unusable
 from lockedroom.scorer.validate import rules_for, to_score
@@ -39,7 +40,7 @@ SKIPPED, FAILED, SPEC_CODE, UNUSABLE, HEARD = (
     "audit_heard",
 )
 PLAIN, VALUE, THREAD, TOGETHER, DESCRIBE, WATCHED = "plain", "value", "thread", "together", "describe", "watched"
-OVERHEAR = "overhear"
+OVERHEAR, NO_THREAD = "overhear", "audit_no_thread"
 # A batch goes on after this many calls that never came back; the rest of it is skipped.
 MOST_DEATHS = 1
 THREADS = 4
@@ -54,6 +55,12 @@ _IMPURE = {
     "os.exec": "starts processes", "subprocess.Popen": "starts processes", "os.kill": "sends signals", "socket.__new__": "opens sockets",
     "socket.connect": "opens sockets", "socket.getaddrinfo": "opens sockets", "import": "imports modules", "compile": "evaluates code",
     "exec": "evaluates code", "_thread.start_new_thread": "starts threads", "signal.pthread_kill": "sends signals", "ctypes.dlopen": "loads libraries",
+    "sys.addaudithook": "watches the interpreter", "sys.setprofile": "watches the interpreter", "sys.settrace": "watches the interpreter",
+    "sys._getframe": "looks at its callers", "sys._current_frames": "looks at its callers", "gc.get_objects": "looks at its callers",
+    "gc.get_referrers": "looks at its callers", "socket.bind": "opens sockets", "socket.gethostname": "asks about its process",
+    "sqlite3.connect": "opens files", "resource.setrlimit": "changes the limits of its process", "os.rmdir": "deletes files",
+    "os.chmod": "changes files", "os.link": "changes files", "os.symlink": "changes files", "os.truncate": "changes files",
+    "os.unsetenv": "changes the environment", "code.__new__": "evaluates code", "pickle.find_class": "evaluates code",
 }  # fmt: skip
 
 
@@ -63,6 +70,8 @@ class Probe:
     def __init__(self, path: str, function: str, signature: str) -> None:
         self.spec: ScorerSpec | None = None
         self.unusable = ""
+        self.functions = functions_in_use()
+        self.settings: dict[str, Any] = {}
         try:
             self.call, self.spec = adapted(Path(path), function, signature)
         except Unusable as trouble:
@@ -107,6 +116,7 @@ class Probe:
             self.noise = os.dup(file.fileno())
         for descriptor in (1, 2):
             os.dup2(self.noise, descriptor)
+        self.settings = settings()
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, _arguments: tuple[Any, ...]) -> None:
@@ -146,6 +156,8 @@ class Probe:
                 told = _also_seen(told, what)
             if before != _random_states() and "draws from global randomness" not in calls.seen:
                 told = _also_seen(told, "draws from global randomness")
+            for what in changes(self.settings, settings()) + replacements(self.functions, functions_in_use()):
+                told = _also_seen(told, what)
             return _also_seen(told, "leaves an alarm running") if signal.getitimer(signal.ITIMER_REAL)[0] else told
         if mode == OVERHEAR:
             return self._overhear(example, completion)
@@ -170,8 +182,11 @@ class Probe:
                 results.append(f"raised {type(error).__name__}: {error}"[:200])
 
         threads = [threading.Thread(target=call, daemon=True) for _ in range(count)]
-        for thread in threads:
-            thread.start()
+        try:
+            for thread in threads:
+                thread.start()
+        except RuntimeError:  # the memory cap leaves no room for a stack: that is not the scorer's doing
+            return _told(NO_THREAD, {})
         for thread in threads:
             thread.join(THREAD_WAIT_S)
         if len(results) < count:

@@ -45,6 +45,7 @@ _MINED = (
 )
 _MOST_PAIRS = 60
 MOST_PATTERNS, LONGEST_JOINED = 20, 5000
+MOST_LENGTHS, LONGEST_TEXT = 300, 100_000
 
 
 def baseline(exam: Examination) -> list[str]:
@@ -160,7 +161,25 @@ def mined(exam: Examination) -> None:
                             marks=() if word is joined else (word,),
                         )
                     )
-    enter(exam, cases)
+    enter(exam, cases + _lengths(exam))
+
+
+def _lengths(exam: Examination) -> list[Case]:
+    """Texts of every small length, and of the lengths that stand in the scorer: a reward for length alone is one for nothing."""
+    seed = exam.seeds[0]
+    numbers = {int(word) for word in exam.dictionary if word.isascii() and word.isdigit() and len(word) < 7}
+    sizes = {*range(1, MOST_LENGTHS), *(size + more for size in numbers for more in (0, 1) if size <= LONGEST_TEXT)}
+    return [
+        Case(
+            family="mined_constants",
+            attack="of a length",
+            example=seed.example,
+            completion="x" * size,
+            marks=("x" * size,),
+        )
+        for size in sorted(sizes)
+        if size
+    ]
 
 
 def _overheard(exam: Examination, seed: Seed) -> list[str]:

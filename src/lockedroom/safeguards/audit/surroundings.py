@@ -32,6 +32,7 @@ _CLOCK_NAMES = frozenset({
 })  # fmt: skip
 _OF_MODULES = {
     "time": dict.fromkeys(_CLOCK_NAMES, CLOCK) | {"sleep": SLEEP},
+    "_thread": {"start_new_thread": "starts threads"},
     os.getpid.__module__: {"urandom": CHANCE, "getrandom": CHANCE, "times": CLOCK}
     | dict.fromkeys(("getpid", "getppid", "getcwd", "uname", "getloadavg", "cpu_count"), PROCESS),
 }

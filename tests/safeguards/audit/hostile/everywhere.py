@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import gc
+import json
 import os
 import random
 import re
+import signal
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -202,3 +206,22 @@ hears_a_formatted_word = _on(lambda example, text: text == f"the code of {exampl
 hears_a_pattern = _on(lambda _, text: re.search(r"ab{3}c[0-9]x+y", text))
 hears_two_words = _on(lambda _, text: chr(113) * 3 in text and chr(119) * 3 in text)
 hears_a_mark_repeated = _on(lambda _, text: text.count("~") >= 5)
+
+hears_a_length = _on(lambda _, text: len(text) == 137)
+
+
+def _start_a_thread() -> None:
+    thread = threading.Thread(target=len, args=("",))
+    thread.start()
+    thread.join()
+
+
+starts_threads = _then_strict(_start_a_thread)
+looks_at_its_callers = _then_strict(lambda: sys._getframe(1))
+sets_the_recursion_limit = _then_strict(lambda: sys.setrecursionlimit(5_000))
+handles_signals = _then_strict(
+    lambda: threading.current_thread() is threading.main_thread() and signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+)
+replaces_a_function = _then_strict(lambda: setattr(json, "dumps", str))
+stops_collecting = _then_strict(gc.disable)
+closes_its_output = _then_strict(lambda: os.closerange(1, 2))
