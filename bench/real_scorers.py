@@ -25,7 +25,7 @@ SUBJECTS = {
     ),
     "math-verify": AuditConfig(
         scorer=f"{EXAMPLES}/math_verify_boxed.py:score", golden=(f"{EXAMPLES}/boxed_goldens.jsonl",), dataset=str(DEMO_DATASET),
-        signature="completion,answer", budget=300.0, scorer_memory=2048,
+        signature="completion,answer", budget=600.0, scorer_memory=2048,
     ),
     "`permissive`": AuditConfig(scorer="permissive"),
 }  # fmt: skip
