@@ -337,3 +337,18 @@ def test_drift_counts_completions_whose_text_has_other_tokens_than_were_sampled(
     other = sum(list(learner.policy.encode(one.text)) != ids for one, ids in zip(drawn, sampled, strict=True))
     assert result.metrics.drift == other
     assert other < len(drawn)
+
+
+def test_reuse_moves_the_policy_once_an_epoch_and_measures_against_what_was_sampled() -> None:
+    """With a clip of next to nothing, most of what the first update moved is clipped in the two that follow, never in it."""
+    estimator = Estimator(baseline="leave-one-out", epochs=3, clip_low=1e-3, clip_high=1e-3)
+    learner = make(estimator, learning_rate=0.01)
+    once = make(msgspec.structs.replace(estimator, epochs=1), learning_rate=0.01)
+
+    metrics = learner.step(TRAIN, 0).metrics
+    assert once.step(TRAIN, 0).metrics.clipped == 0
+
+    assert (learner.updates, once.updates) == (3, 1)
+    assert metrics.mismatch < 5e-5
+    assert 0.1 < metrics.clipped <= 2 / 3
+    assert not same(weights(learner), weights(once))

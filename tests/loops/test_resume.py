@@ -353,10 +353,10 @@ def test_a_completion_that_was_missing_then_and_is_there_now_is_noticed(tmp_path
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--limit", "7"], b"limit: was None, now 7"),
+        (["--limit", "7"], b"limit: was the default, now 7"),
         (["--draws", "1"], b"draws: was 2, now 1"),
-        (["--confidence", "0.9"], b"confidence: was None, now 0.9"),
-        (["--declare", "sampling.top_k=1"], b"declare: was None"),
+        (["--confidence", "0.9"], b"confidence: was the default, now 0.9"),
+        (["--declare", "sampling.top_k=1"], b"declare: was the default"),
         (["--scorer", "permissive"], b"'permissive' is not the scorer that this configuration pins"),
     ],
 )

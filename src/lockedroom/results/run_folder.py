@@ -17,7 +17,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -237,8 +237,13 @@ def _refuse_other_config(path: Path, config: bytes) -> None:
         config_of["backend"] = {key: value for key, value in config_of.get("backend", {}).items() if key not in ASKING}
     differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if differing:
-        lines = "; ".join(f"{key}: was {old.get(key)!r}, now {new.get(key)!r}" for key in differing)
+        lines = "; ".join(f"{key}: was {_said(old, key)}, now {_said(new, key)}" for key in differing)
         raise BadInput(f"{path}: the run was begun with another configuration ({lines}); resume it as it was begun")
+
+
+def _said(settings: Mapping[str, Any], key: str) -> str:
+    """What is left out of a configuration is the default."""
+    return repr(settings[key]) if key in settings else "the default"
 
 
 def whole_bytes(path: Path) -> int:
