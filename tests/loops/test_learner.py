@@ -352,3 +352,13 @@ def test_reuse_moves_the_policy_once_an_epoch_and_measures_against_what_was_samp
     assert metrics.mismatch < 5e-5
     assert 0.1 < metrics.clipped <= 2 / 3
     assert not same(weights(learner), weights(once))
+
+
+def test_fine_tuning_on_what_passed_goes_by_the_outcome_and_not_by_a_part_of_the_reward() -> None:
+    def partly(examples: Sequence[Example], drawn: Drawn) -> list[Score | Failure]:
+        return [Score(0.5, Details("x", Outcome.WRONG, None, "")) for _ in drawn]
+
+    learner = make(PRESETS["rejection-sampling"], judged=partly)
+    before = weights(learner)
+    assert set(learner.step(TRAIN, 0).advantages) == {None}
+    assert same(before, weights(learner))
