@@ -293,6 +293,7 @@ def test_settings_that_no_selection_can_have_are_refused(
         ({"unequal": "common-minimum"}, "unequal"),
         ({"confidence": "high"}, "confidence"),
         ({"selector": "viable-beam"}, "token by token"),
+        ({"selector": "majority-vote", "parse": "none"}, "--parse 'none'"),
     ],
 )
 def test_a_configuration_built_by_hand_is_checked_like_one_from_a_file(

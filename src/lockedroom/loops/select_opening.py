@@ -100,6 +100,11 @@ def check_select_config(config: SelectConfig) -> None:
         raise BadInput(f"--beta {config.beta}: must be 0 or more and finite")
     if config.seed < 0 or config.resamples < 0:
         raise BadInput("--seed and --resamples must be 0 or more")
+    if config.parse is not None and config.parse not in BUILTIN and ".py" not in config.parse:
+        raise BadInput(
+            f"--parse {visible(config.parse, 60)!r}: answers are parsed by {' or '.join(BUILTIN)}, or by your own as "
+            "path/to/file.py:function"
+        )
     errors = config.verifier_errors or (0.0, 0.0)
     if config.verifier_errors is not None and config.verifier_audit is not None:
         raise BadInput("--verifier-errors: give two rates or an audit folder, not both")
