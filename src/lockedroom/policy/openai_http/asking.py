@@ -115,13 +115,23 @@ class Asker:
 
     async def patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """Return what an attempt returns; a Transient is raised only by the last of them."""
+        try:
+            return await attempt()  # most succeed at once, and tenacity's bookkeeping costs half of what a request does
+        except Transient as error:
+            failed = [error]
+
+        async def counted() -> T:
+            if failed:
+                raise failed.pop()
+            return await attempt()
+
         patience = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(self._retries + 1),
             wait=self._wait,
             retry=tenacity.retry_if_exception_type(Transient),
             reraise=True,
         )
-        return await patience(attempt)
+        return await patience(counted)
 
     def judge(self, reply: Reply, base: str) -> None:
         """Return for a status of 200; raise what any other means. `base` is the server that gave it."""

@@ -45,12 +45,13 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class _Place(msgspec.Struct, frozen=True):
-    """A URL as aiohttp wants it, the proxy on the way there, and what the one or the other is told."""
+    """A URL as aiohttp wants it, the proxy on the way there, what the one or the other is told, and whom to trust."""
 
     url: URL
     proxy: URL | None
     headers: dict[str, str]
     proxy_headers: dict[str, str]
+    trusted: ssl.SSLContext | bool
 
 
 class Connections:
@@ -68,6 +69,7 @@ class Connections:
             self._headers["Authorization"] = f"Bearer {secret}"
         self._places: dict[str, _Place] = {}
         self._session: aiohttp.ClientSession | None = None
+        self._certificates: ssl.SSLContext | None = None
 
     async def close(self) -> None:
         """Close the connections; nothing may be under way."""
@@ -82,7 +84,7 @@ class Connections:
         began = time.monotonic()
         try:
             async with session.request(
-                method, place.url, data=body, headers=headers, allow_redirects=False,
+                method, place.url, data=body, headers=headers, allow_redirects=False, ssl=place.trusted,
                 proxy=place.proxy, proxy_headers=dict(place.proxy_headers),
             ) as response:  # fmt: skip
                 if response.status < 200:
@@ -99,7 +101,7 @@ class Connections:
 
     def _opened(self) -> aiohttp.ClientSession:
         self._session = aiohttp.ClientSession(
-            connector=_Connector(limit=0, ssl=_trusted()),
+            connector=_Connector(limit=0),
             headers=self._headers,
             timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=self._connect_s),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -111,14 +113,27 @@ class Connections:
     def _place(self, url: str) -> _Place:
         parsed = URL(url)
         proxy = named_proxy(parsed.scheme, parsed.raw_host or "", parsed.explicit_port)
+        encrypted = "https" in (parsed.scheme, None if proxy is None else proxy.url.scheme)
+        trusted = self._trusted() if encrypted else True
         if proxy is None:
-            place = _Place(parsed, None, {}, {})
+            place = _Place(parsed, None, {}, {}, trusted)
         elif parsed.scheme == "https":  # what the proxy is told goes into the request for a tunnel alone
-            place = _Place(parsed, proxy.url, {}, proxy.headers)
+            place = _Place(parsed, proxy.url, {}, proxy.headers, trusted)
         else:
-            place = _Place(parsed, proxy.url, proxy.headers, {})
+            place = _Place(parsed, proxy.url, proxy.headers, {}, trusted)
         self._places[url] = place
         return place
+
+    def _trusted(self) -> ssl.SSLContext:
+        """Return the certificates that are trusted: this machine's and certifi's, or SSL_CERT_FILE's alone.
+
+        They take a tenth of a second to read, in which nothing is asked; a server without encryption is spared that.
+        """
+        if self._certificates is None:
+            self._certificates = ssl.create_default_context()
+            if "SSL_CERT_FILE" not in os.environ:
+                self._certificates.load_verify_locations(certifi.where())
+        return self._certificates
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -154,11 +169,3 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
         if len(content) > LONGEST_ANSWER:
             raise Transient("junk", f"an answer of more than {LONGEST_ANSWER:,} bytes")
     return bytes(content)
-
-
-def _trusted() -> ssl.SSLContext:
-    """Return the certificates that are trusted: this machine's and certifi's, or SSL_CERT_FILE's alone."""
-    certificates = ssl.create_default_context()
-    if "SSL_CERT_FILE" not in os.environ:
-        certificates.load_verify_locations(certifi.where())
-    return certificates
