@@ -15,8 +15,8 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from itertools import islice
+from collections.abc import Container, Generator, Iterator, Sequence
+from itertools import groupby, islice
 
 import msgspec
 
@@ -130,17 +130,23 @@ def _in_order(
             yield from results
 
 
-class _Outcome(msgspec.Struct, frozen=True):
-    """The results of an example; if one is a Failure, also how many requests had succeeded by then."""
+class _Example(msgspec.Struct):
+    """An example and what is known of its draws. Once all are, and one is a Failure: how many requests had succeeded by then."""
 
-    results: Sequence[Drawn]
+    number: int
+    prompt: Prompt
+    found: dict[int, Drawn]
     failed_at: int | None = None
 
 
 class _Work:
-    """What the tasks of one stream share. Everything but `take` runs in the loop's thread.
+    """What is shared by the askers of one stream: `concurrency` tasks, of which each asks one request after the other.
 
-    `known` says that this server has answered this run before: a refusal is then about its own prompt.
+    Who has an answer asks the next request at once: with a task for each example, of answers that come together the last
+    would have to be read before the first is followed by another request.
+
+    Everything but `take` runs in the loop's thread. `first` above 0 says that this server has answered this run before:
+    a refusal is then about its own prompt.
     """
 
     def __init__(
@@ -155,11 +161,13 @@ class _Work:
     ) -> None:
         self._asker, self._dialect = server.asker(), dialect
         self._draws, self._sampling, self._receipts = draws, sampling, receipts
-        self._slots = asyncio.Semaphore(server.backend.concurrency)
+        self._most_askers = server.backend.concurrency
         self._patience = max(FEWEST_FAILURES, server.backend.concurrency)
         self._known = first > 0
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._outcomes: dict[int, _Outcome] = {}
+        self._askers: set[asyncio.Task[None]] = set()
+        self._requests: deque[tuple[_Example, list[int]]] = deque()
+        self._in_flight = 0
+        self._examples: dict[int, _Example] = {}
         self._next = first
         self._successes = self._failures_in_a_row = 0
         self._last_failure = ""
@@ -183,74 +191,79 @@ class _Work:
             raise self._fatal
 
     def start(self, prompts: Sequence[tuple[int, Prompt]]) -> None:
-        for example, prompt in prompts:
-            if self._fatal is None:
-                task = asyncio.ensure_future(self._draw(example, prompt))
-                self._tasks.add(task)
-                task.add_done_callback(self._ended)
+        """Take examples in: those draws that are paid for already, and requests for the others."""
+        for number, prompt in prompts:
+            try:
+                found: dict[int, Drawn] = dict(self._receipts.paid(number, prompt.id) if self._receipts else {})
+            except BadInput as error:
+                self._end_with(error)
+                return
+            example = self._examples[number] = _Example(number, prompt, found)
+            self._requests.extend((example, draws) for draws in self._cut(found))
+        self._employ()
+        self._release()
+
+    def _employ(self) -> None:
+        """Start an asker for each request that waits, up to as many as are allowed."""
+        free = self._most_askers - len(self._askers) if self._fatal is None else 0
+        for _ in range(min(free, len(self._requests))):
+            task = asyncio.ensure_future(self._ask())
+            self._askers.add(task)
+            task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._askers.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None and self._fatal is None:
             self._end_with(error)
-        self._release()
 
     def _end_with(self, error: BaseException) -> None:
         self._fatal = error
-        for task in self._tasks:
+        for task in self._askers:
             task.cancel()
         self._ready.set()
 
     def _release(self) -> None:
-        """Hand over what may be yielded: a Failure once something has succeeded since, or nothing is under way."""
-        while self._fatal is None and (outcome := self._outcomes.get(self._next)) is not None:
-            if outcome.failed_at is not None and self._successes <= outcome.failed_at:
-                if self._tasks:
+        """Hand over what may be yielded: a Failure once something has succeeded since, or nothing is left to ask."""
+        while self._fatal is None and (example := self._examples.get(self._next)) is not None:
+            if len(example.found) < len(self._draws):
+                return
+            if example.failed_at is not None and self._successes <= example.failed_at:
+                if self._in_flight or self._requests:
                     return
                 if self._successes == 0 and self._failures_in_a_row:
                     self._end_with(self._gone())
                     return
-            self._released.append(self._outcomes.pop(self._next).results)
+            del self._examples[self._next]
+            self._released.append([example.found[draw] for draw in self._draws])
             self._next += 1
             self._ready.set()
 
-    async def _draw(self, example: int, prompt: Prompt) -> None:
-        """Find the draws of one example: those that are paid for already, and the rest from the server."""
-        found: dict[int, Drawn] = dict(self._receipts.paid(example, prompt.id) if self._receipts else {})
-        missing = [draw for draw in self._draws if draw not in found]
-        found |= await self._groups(example, prompt, self._cut(missing))
-        results = [found[draw] for draw in self._draws]
-        failed = any(type(result) is Failure for result in results)
-        self._outcomes[example] = _Outcome(results, self._successes if failed else None)
+    async def _ask(self) -> None:
+        """Ask one request after the other, until none is left."""
+        while self._requests:
+            example, draws = self._requests.popleft()
+            self._in_flight += 1
+            found = await self._request(example, draws)
+            self._in_flight -= 1
+            example.found |= found
+            rest = [draw for draw in reversed(draws) if draw not in found]  # the server gave fewer choices than asked
+            self._requests.extendleft((example, [draw]) for draw in rest)
+            self._employ()
+            if len(example.found) == len(self._draws) and any(type(one) is Failure for one in example.found.values()):
+                example.failed_at = self._successes
+            self._release()
 
-    def _cut(self, draws: list[int]) -> list[list[int]]:
-        """Cut draws into requests, at fixed multiples, so that draws paid for before do not move the other cuts."""
+    def _cut(self, found: Container[int]) -> Iterator[list[int]]:
+        """Cut the draws that are missing into requests, at fixed multiples, so that those found do not move the other cuts."""
         # Some servers refuse `n` for greedy decoding, where all choices are the same.
         most = MOST_CHOICES if self._dialect.choices and self._sampling.temperature > 0 else 1
-        cuts: dict[int, list[int]] = {}
-        for draw in draws:
-            cuts.setdefault(draw // most, []).append(draw)
-        return list(cuts.values())
+        missing = (draw for draw in self._draws if draw not in found)
+        return (list(draws) for _, draws in groupby(missing, lambda draw: draw // most))
 
-    async def _group(self, example: int, prompt: Prompt, draws: list[int]) -> dict[int, Drawn]:
-        """Return these draws from one request; where it gives fewer choices, the rest from requests of their own."""
-        found = await self._request(example, prompt, draws)
-        rest = [[draw] for draw in draws if draw not in found]
-        return found | await self._groups(example, prompt, rest) if rest else found
-
-    async def _groups(self, example: int, prompt: Prompt, groups: list[list[int]]) -> dict[int, Drawn]:
-        """Return what a request for each group gives, all at the same time."""
-        if len(groups) == 1:
-            return await self._group(example, prompt, groups[0])
-        found: dict[int, Drawn] = {}
-        for drawn in await asyncio.gather(*(self._group(example, prompt, group) for group in groups)):
-            found |= drawn
-        return found
-
-    async def _request(self, example: int, prompt: Prompt, draws: list[int]) -> dict[int, Drawn]:
+    async def _request(self, example: _Example, draws: list[int]) -> dict[int, Drawn]:
         """Return what one request gives for these draws; nothing when the server refuses several in one request."""
-        asker, dialect = self._asker, self._dialect
+        asker, dialect, prompt = self._asker, self._dialect, example.prompt
         seed = request_seed(self._sampling.seed, prompt.id, draws[0])
         body = request_body(dialect, asker.address.model, prompt.prompt, self._sampling, n=len(draws), seed=seed)
         asked = Asked()
@@ -259,30 +272,28 @@ class _Work:
             answer = parse_answer(raw)
             return answer, completions_of(answer, dialect, self._sampling, asker.key)[: len(draws)]
 
-        async with self._slots:
-            try:
-                answer, choices = await asker.ask(dialect.path, body, read, asked, turn=example)
-            except (Transient, Refused) as error:
-                self._keep(Receipt(example, prompt.id), asked)
-                if isinstance(error, Refused) and len(draws) > 1:
-                    return {}
-                return dict.fromkeys(draws, self._failed(error, asked))
-            found = dict(zip(draws, choices, strict=False))
-            completions = {draw: one for draw, one in found.items() if isinstance(one, Completion)}
-            fingerprint = answer.said("system_fingerprint")
-            receipt = Receipt(
-                example,
-                prompt.id,
-                tuple(completions),
-                tuple(completions.values()),
-                prompt_tokens=answer.tokens("prompt_tokens"),
-                completion_tokens=answer.tokens("completion_tokens"),
-                fingerprint=None if fingerprint is None else asker.shown(fingerprint),
-            )
-            self._keep(receipt, asked)
+        try:
+            answer, choices = await asker.ask(dialect.path, body, read, asked, turn=example.number)
+        except (Transient, Refused) as error:
+            self._keep(Receipt(example.number, prompt.id), asked)
+            if isinstance(error, Refused) and len(draws) > 1:
+                return {}
+            return dict.fromkeys(draws, self._failed(error, asked))
+        found = dict(zip(draws, choices, strict=False))
+        completions = {draw: one for draw, one in found.items() if isinstance(one, Completion)}
+        fingerprint = answer.said("system_fingerprint")
+        receipt = Receipt(
+            example.number,
+            prompt.id,
+            tuple(completions),
+            tuple(completions.values()),
+            prompt_tokens=answer.tokens("prompt_tokens"),
+            completion_tokens=answer.tokens("completion_tokens"),
+            fingerprint=None if fingerprint is None else asker.shown(fingerprint),
+        )
+        self._keep(receipt, asked)
         self._successes += 1
         self._failures_in_a_row = 0
-        self._release()
         return found
 
     def _failed(self, error: Transient | Refused, asked: Asked) -> Failure:
