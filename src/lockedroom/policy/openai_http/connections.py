@@ -156,6 +156,11 @@ def _transient(error: aiohttp.ClientError | OSError, *, through_proxy: bool) -> 
         return Transient("junk", f"an answer that cannot be unpacked: {' '.join(error.__cause__.message.split())}")
     if isinstance(error, aiohttp.ClientPayloadError):
         return Transient("dropped", "the answer breaks off")
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return Transient("dropped", "the connection was dropped: the server closed it before an answer came")
+    if isinstance(error, aiohttp.ClientResponseError) and "content-encoding" in error.message:
+        # It says which package would unpack it; but servers are asked not to pack anything.
+        return Transient("junk", f"an answer that cannot be unpacked: {error.message.strip().partition('.')[0]}")
     if isinstance(error, aiohttp.ClientResponseError):
         return Transient("dropped", f"the answer is not HTTP: {' '.join(error.message.split())}")
     return Transient("dropped", f"the connection was dropped: {error or 'it was closed'}")
