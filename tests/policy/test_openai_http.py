@@ -140,7 +140,17 @@ def test_sampling_is_sent_whole_and_what_servers_would_add_is_switched_off() -> 
     _, server = drawn(completing(echo), count=1, sampling=sampling)
     body = server.completions()[0].body
     assert (
-        body | {"temperature": 0.5, "top_k": 7, "top_p": 0.9, "min_p": 0.0, "max_tokens": 11, "stop": ["\n\n"]} == body
+        body
+        | {
+            "temperature": 0.5,
+            "top_k": 7,
+            "top_p": 0.9,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+            "max_tokens": 11,
+            "stop": ["\n\n"],
+        }
+        == body
     )
     assert body["seed"] == request_seed(3, "e0", 0)
 
@@ -160,7 +170,7 @@ def _refusing(*names: str, status: int = 400) -> Answering:
 def test_a_server_that_takes_no_extra_names_is_asked_without_them_and_the_identity_says_so() -> None:
     with OpenAIServer(_refusing("top_k", "min_p")) as server:
         policy = open_server(server.name, Backend())
-        assert policy.spec.identity["not_taken"] == ["min_p", "top_k"]
+        assert policy.spec.identity["not_taken"] == ["min_p", "repetition_penalty", "top_k"]
         assert policy.spec.identity["logprobs"] == "of the policy, for each token"
         (result,) = policy.complete(additions(1), range(1), SAMPLING)
     assert isinstance(result, Completion)

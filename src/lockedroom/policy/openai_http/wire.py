@@ -23,8 +23,9 @@ _FINISH = {
     **dict.fromkeys(("stop", "eos", "eos_token", "stop_sequence", "end_turn"), _STOP),
     **dict.fromkeys(("length", "max_tokens"), _LENGTH),
 }
-# What a server would otherwise decide itself (llama.cpp: top_k 40, min_p .05), at the values that change nothing.
-NEUTRAL = {"top_k": 0, "min_p": 0.0}
+# What a server would otherwise decide itself (llama.cpp: top_k 40, min_p .05; vLLM: the penalty that the model's
+# generation_config.json names), at the values that change nothing.
+NEUTRAL = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
 class Dialect(msgspec.Struct, frozen=True):
