@@ -12,6 +12,8 @@ from lockedroom.stats.intervals import Interval
 from lockedroom.visible import visible
 
 LONGEST = 70
+# How the note of a finding begins that was not seen again (safeguards/audit/examination.py).
+_LOST = "not seen again"
 
 
 def render_audit(report: Report) -> str:
@@ -37,14 +39,19 @@ def render_audit(report: Report) -> str:
 
 def _findings(findings: list[Finding]) -> list[str]:
     if not findings:
-        return ["No finding.", ""] if findings else []
+        return []
+    lost = [finding for finding in findings if finding.note.startswith(_LOST)]
+    unsteady = [
+        f"{len(lost)} were {visible(finding.note, 200)}. Verdicts are not stable: read that one first."
+        for finding in lost[:1]
+    ]
     rows = [
         [
             finding.id,
             finding.reading.value if finding.reading is not None else "",
             visible(str(finding.expected_answer), 24),
             visible(str(finding.completion), LONGEST),
-            visible(finding.said, LONGEST) + (" (not seen again)" if finding.note.startswith("not seen again") else ""),
+            visible(finding.said, LONGEST) + (f" ({_LOST})" if finding in lost else ""),
             f"{finding.cases:,} of {finding.asked:,}",
         ]
         for finding in findings
@@ -52,6 +59,7 @@ def _findings(findings: list[Finding]) -> list[str]:
     lines = [
         f"## {len(findings)} findings",
         "",
+        *((*unsteady, "") if lost else ()),
         *text_table(("finding", "reading", "expected", "completion", "the scorer says", "cases"), rows, numbers=(5,)),
         "",
     ]

@@ -9,6 +9,7 @@ import time
 import pytest
 from examining import HOSTILE, examination
 
+from lockedroom.results.audit_rendering import render_audit
 from lockedroom.safeguards.audit import behaviour, endurance, stages
 from lockedroom.safeguards.audit.examination import Examination, examine, report_of
 from lockedroom.safeguards.audit.families import sweep
@@ -84,6 +85,7 @@ def test_a_payment_that_is_not_seen_again_makes_an_unstable_finding_that_replays
         lost = [one for one in report.findings if one.note]
         assert len(lost) == unstable[0].cases
         assert all(unstable[0].id in one.note and not one.replays for one in lost)
+        assert f"{len(lost)} were not seen again when asked alone" in render_audit(report)
 
 
 def test_calls_that_run_out_of_time_only_after_thousands_of_others_are_a_finding() -> None:
