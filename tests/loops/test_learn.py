@@ -13,14 +13,17 @@ from typing import Any
 
 import msgspec
 import pytest
+import torch
 
 from lockedroom.dataset.load import read_examples
 from lockedroom.errors import BadInput, Sealed, Tampered
+from lockedroom.loops.attempt import attempt
 from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
 from lockedroom.loops.learn import Learned, learn
 from lockedroom.loops.learn_configuration import read_learn_config
-from lockedroom.loops.learn_opening import LearnConfig
+from lockedroom.loops.learn_measure import evaluate_now
+from lockedroom.loops.learn_opening import LearnConfig, open_learning
 from lockedroom.loops.learn_order import step_examples
 from lockedroom.loops.learner import LearnerSettings
 from lockedroom.policy.tiny import DATA_FOLDER
@@ -143,6 +146,20 @@ def test_two_runs_of_one_seed_are_the_same_bytes_whatever_is_evaluated_in_betwee
     assert [name for name in SAME if (done.path / name).read_bytes() != (again.path / name).read_bytes()] == []
     for name in ("records.jsonl", "steps.jsonl", "learned.safetensors"):
         assert (done.path / name).read_bytes() == (seldom.path / name).read_bytes()
+
+
+def test_an_evaluation_puts_the_generator_back(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Policies here draw by hashing; one that draws from torch's own generator must not notice an evaluation either."""
+
+    def drawing(*arguments: Any) -> Any:
+        torch.rand(3)
+        return attempt(*arguments)
+
+    monkeypatch.setattr("lockedroom.loops.learn_measure.attempt", drawing)
+    with open_learning(config_of(data)) as (settled, learning):
+        before = torch.random.get_rng_state()
+        evaluate_now(settled, learning, 0)
+    assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def _start(data: Path, out: Path, threads: int, *more: str) -> subprocess.Popen[bytes]:

@@ -140,7 +140,12 @@ def _draw_course(axes: Axes, result: BanditResult, steps: Sequence[StepLine]) ->
             values = [result.start_CY[c][y], *(step.probabilities_CY[c][y] for step in steps)]
             axes.plot(xs, values, color=color, linewidth=1, label=name)
     axes.plot(
-        xs, [result.start, *(step.expected_reward for step in steps)], color="black", linewidth=2, label="E[R], exact"
+        xs,
+        [result.start, *(step.expected_reward for step in steps)],
+        color="black",
+        linewidth=2,
+        label="E[R], exact",
+        zorder=1,
     )
     axes.axhline(result.ceiling, color="black", linewidth=0.8, linestyle=":", label="best possible E[R]")
     axes.set_ylim(-0.02, 1.02)
