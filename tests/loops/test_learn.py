@@ -162,6 +162,12 @@ def test_an_evaluation_puts_the_generator_back(data: Path, monkeypatch: pytest.M
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def test_evaluations_of_one_policy_are_the_same_whenever_they_are_made(data: Path) -> None:
+    with open_learning(config_of(data)) as (settled, learning):
+        first, later = (evaluate_now(settled, learning, step) for step in (0, 4))
+    assert later == (msgspec.structs.replace(first[0], step=4), first[1])
+
+
 def _start(data: Path, out: Path, threads: int, *more: str) -> subprocess.Popen[bytes]:
     flags = {"--dataset": str(data / "train.jsonl"), "--prompts": "8", "--group": "4", "--steps": "14", "--draws": "1",
              "--eval-every": "3", "--eval-examples": "4", "--checkpoint-every": "2", "--max-tokens": "12",
