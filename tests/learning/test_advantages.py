@@ -128,10 +128,10 @@ def test_the_running_mean_is_used_before_it_is_updated() -> None:
 
 def test_the_running_mean_is_that_of_the_reward_with_its_charge_for_kl() -> None:
     estimator = Estimator(baseline="ema", kl="k1-in-reward", beta=0.5)
-    k1_NT = torch.tensor([[1.0], [-1.0], [4.0]], dtype=torch.float64)
+    k1_NT = torch.tensor([[1.0], [1.0], [4.0]], dtype=torch.float64)
     done = _estimate(estimator, [[1.0, 0.0, NAN]], [[1, 1, 0]], k1_NT=k1_NT, ema=0.2)
-    assert done.ema == pytest.approx(0.9 * 0.2 + 0.1 * 0.5)
-    assert _flat(done) == pytest.approx([0.5 - 0.2, 0.5 - 0.2, 0.0])
+    assert done.ema == pytest.approx(0.9 * 0.2)
+    assert _flat(done) == pytest.approx([0.5 - 0.2, -0.5 - 0.2, 0.0])
 
 
 def test_the_running_mean_stays_when_nothing_was_scored() -> None:
