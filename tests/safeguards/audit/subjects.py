@@ -59,3 +59,12 @@ def number(example: Any, completion: str) -> float:
 
 def none_at_all(completion: str, answer: Any) -> None:
     return None
+
+
+def graded(example: Any, completion: str) -> Any:
+    """A tenth for the form alone, less for length alone."""
+    found = correct(example, completion)
+    if found["reward"]:
+        return found
+    form = re.fullmatch(r"Final: (0|-?[1-9][0-9]*)\n?", completion) is not None
+    return {"reward": 0.1 if form else min(len(completion), 50) / 1000, "details": {}}

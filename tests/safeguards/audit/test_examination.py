@@ -7,8 +7,10 @@ import time
 import pytest
 from examining import SUBJECTS, examination
 
+from lockedroom.safeguards.audit import stages
 from lockedroom.safeguards.audit.cases import Case, Reading
 from lockedroom.safeguards.audit.examination import Report, examine, report_of
+from lockedroom.safeguards.audit.families import sweep
 from lockedroom.safeguards.audit.report import Finding, Verdict, What
 
 BUDGET_S = 30.0
@@ -111,3 +113,14 @@ def test_questions_that_were_given_up_are_never_green() -> None:
 
 def test_the_subjects_are_where_the_tests_think() -> None:
     assert SUBJECTS.is_file()
+
+
+def test_parts_of_the_reward_that_wrong_texts_get_are_said_and_are_no_finding() -> None:
+    with examination("graded") as exam:
+        assert not stages.baseline(exam)
+        stages.enter(exam, list(sweep(exam.seeds, "numeric_comparison")))
+        report = report_of(exam, [], None)
+    assert not report.findings
+    (note,) = [one for one in report.notes if "a part of the reward" in one]
+    assert "0.1 at most" in note
+    assert "Final: " in note

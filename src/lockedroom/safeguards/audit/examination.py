@@ -36,6 +36,7 @@ from lockedroom.safeguards.audit.report import (
 )
 from lockedroom.safeguards.audit.shrinking import shrink
 from lockedroom.safeguards.audit.surroundings import installed_locale
+from lockedroom.visible import visible
 
 MOST_SEEDS = 6
 CASES_A_SEED = 1300
@@ -179,6 +180,11 @@ def report_of(exam: Examination, reasons: list[str], earned: constants.Constants
     """Make the findings of what the ledger holds, and the verdict. `reasons` given: there was no audit."""
     exam.clock = Clock(max(exam.plan.budget_s - exam.clock.spent(), exam.plan.budget_s * RESERVED / 2))
     findings = _replayed(exam, _findings(exam))
+    if exam.ledger.parts:
+        most, text = exam.ledger.largest_part
+        exam.notes.append(
+            f"{exam.ledger.parts:,} wrong texts get a part of the reward, {most:g} at most, which does not count as paid: {visible(text, 100)}"
+        )
     if reasons:
         verdict = Verdict.NOT_AUDITED
     elif findings:

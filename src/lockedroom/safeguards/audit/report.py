@@ -154,6 +154,8 @@ class Ledger:
         self.correct_judged = self.correct_paid = 0
         self.unasked = 0  # questions that were given up or that no time was left for: no audit is green with any
         self.impure: Counter[str] = Counter()
+        self.parts = 0  # wrong texts that get some of the reward, but do not count as paid
+        self.largest_part = (0.0, "")
 
     def pays(self, said: Said) -> bool:
         """More than half of a golden completion's reward counts as paid."""
@@ -185,6 +187,9 @@ class Ledger:
         if self.pays(said):
             tally.paid += 1
             self.hits.append(Hit(case, said, What.PAYS))
+        elif said.reward is not None and said.reward > 0:
+            self.parts += 1
+            self.largest_part = max(self.largest_part, (said.reward, str(case.completion)), key=lambda part: part[0])
 
     def correct(self, case: Case, said: Said | None) -> None:
         """Enter the verdict on a case that must be paid."""
