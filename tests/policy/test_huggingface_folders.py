@@ -370,3 +370,23 @@ def test_a_template_that_cannot_show_a_prompt_is_refused(
 ) -> None:
     with pytest.raises(BadInput, match=f"the chat template of .*{said}"):
         chatting(template).prompt_ids("1+1")
+
+
+def test_a_new_adapter_on_an_adapter_is_refused_instead_of_left_out(small: Path, tmp_path: Path) -> None:
+    made = load_huggingface(str(small), Backend(lora=2))
+    made.save(tmp_path / "adapter", origin={})
+    assert load_huggingface(str(tmp_path / "adapter"), Backend(lora=2)).spec.identity["adapter_sha256"]
+    with pytest.raises(
+        BadInput, match=r"--lora 4: .*adapter is an adapter already \(of rank 2\), and learning goes on"
+    ):
+        load_huggingface(str(tmp_path / "adapter"), Backend(lora=4))
+    with pytest.raises(BadInput, match="--lora 4: "):
+        load_huggingface(str(small), Backend(lora=4, adapter=str(tmp_path / "adapter")))
+
+
+def test_a_torn_adapter_is_named_by_its_own_folder(small: Path, tmp_path: Path) -> None:
+    load_huggingface(str(small), Backend(lora=2)).save(tmp_path / "adapter", origin={})
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:300])
+    with pytest.raises(BadInput, match=rf"its adapter cannot be read: .*; check {tmp_path / 'adapter'}$"):
+        load_huggingface(str(small), Backend(adapter=str(tmp_path / "adapter")))

@@ -131,7 +131,9 @@ def _try(source: Source, what: str, read: Callable[[], Loaded]) -> Loaded:
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             wants_code = "trust_remote_code" in str(error)
             what_to_do = (
-                "read that code, and give --trust-remote-code to run it" if wants_code else f"check {source.path}"
+                "read that code, and give --trust-remote-code to run it"
+                if wants_code
+                else f"check {source.adapter if what == 'adapter' else source.path}"
             )
             raise BadInput(
                 f"hf:{source.name}: its {what} cannot be read: {visible(first.strip(), 300)} ({type(error).__name__}); "

@@ -59,9 +59,11 @@ def find_source(name: str, backend: Backend) -> Source:
     if (path / ADAPTER_CONFIG).is_file():
         if backend.adapter is not None:
             raise BadInput(f"--adapter {backend.adapter}: hf:{name} is an adapter itself; name its base model instead")
-        return _with_adapter(_base_of(name, path), path)
+        return _with_adapter(_base_of(name, path), path, backend.lora)
     source = _weights_at(name, path)
-    return source if backend.adapter is None else _with_adapter(source, _adapter_folder(Path(backend.adapter)))
+    if backend.adapter is None:
+        return source
+    return _with_adapter(source, _adapter_folder(Path(backend.adapter)), backend.lora)
 
 
 def check_backend(backend: Backend) -> None:
@@ -126,12 +128,26 @@ def _adapter_folder(folder: Path) -> Path:
     return folder
 
 
-def _with_adapter(base: Source, folder: Path) -> Source:
+def _with_adapter(base: Source, folder: Path, lora: int) -> Source:
+    """Return the base with an adapter. Raises BadInput where `lora` asks for a new one of another rank than it has."""
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise BadInput(
             f"{folder}: holds no {ADAPTER_WEIGHTS}; only safetensors are read, save the adapter in that format"
         )
+    rank = _adapter_settings(folder).get("r")
+    if lora not in (0, rank):
+        raise BadInput(
+            f"--lora {lora}: {folder} is an adapter already{f' (of rank {rank})' if rank else ''}, and learning goes on with it; "
+            "leave --lora out, or name the base model to start a new one"
+        )
     return msgspec.structs.replace(base, adapter=folder, saved=read_saved(folder))
+
+
+def _adapter_settings(folder: Path) -> dict[str, object]:
+    try:
+        return msgspec.json.decode((folder / ADAPTER_CONFIG).read_bytes(), type=dict[str, object])
+    except msgspec.DecodeError:
+        return {}
 
 
 def _base_of(name: str, folder: Path) -> Source:
@@ -139,11 +155,9 @@ def _base_of(name: str, folder: Path) -> Source:
     saved = read_saved(folder)
     base = saved.base if saved is not None else None
     if base is None:
-        try:
-            base = msgspec.json.decode((folder / ADAPTER_CONFIG).read_bytes())["base_model_name_or_path"]
-        except (msgspec.DecodeError, KeyError, TypeError):
-            base = None
-    if not isinstance(base, str) or not base:
+        named = _adapter_settings(folder).get("base_model_name_or_path")
+        base = named if isinstance(named, str) else None
+    if not base:
         raise BadInput(
             f"hf:{name}: this adapter does not say what it was trained on; use hf:BASE with --adapter {folder}"
         )
