@@ -130,11 +130,8 @@ def _try(source: Source, what: str, read: Callable[[], Loaded]) -> Loaded:
         except Exception as error:  # noqa: BLE001  (a foreign folder fails inside foreign code in ways nobody can list)
             first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             wants_code = "trust_remote_code" in str(error)
-            what_to_do = (
-                "read that code, and give --trust-remote-code to run it"
-                if wants_code
-                else f"check {source.adapter if what == 'adapter' else source.path}"
-            )
+            folder = source.adapter if what == "adapter" else source.path
+            what_to_do = "read that code, and give --trust-remote-code to run it" if wants_code else f"check {folder}"
             raise BadInput(
                 f"hf:{source.name}: its {what} cannot be read: {visible(first.strip(), 300)} ({type(error).__name__}); "
                 f"{what_to_do}"
