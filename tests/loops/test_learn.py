@@ -22,12 +22,12 @@ from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
 from lockedroom.loops.learn import Learned, learn
 from lockedroom.loops.learn_configuration import read_learn_config
-from lockedroom.loops.learn_measure import evaluate_now
+from lockedroom.loops.learn_measure import control_judge, evaluate_now
 from lockedroom.loops.learn_opening import LearnConfig, open_learning
 from lockedroom.loops.learn_order import step_examples
 from lockedroom.loops.learner import LearnerSettings
 from lockedroom.policy.tiny import DATA_FOLDER
-from lockedroom.records import Sampling
+from lockedroom.records import Completion, Sampling, Score
 from lockedroom.results.compare import CompareOptions, compare
 from lockedroom.results.learning import STEPS, Evaluation, StepMetrics
 from lockedroom.results.learning_check import verify_learning
@@ -102,6 +102,23 @@ def test_control_arms_end_in_a_verdict(done: Learned) -> None:
     drawn = [(done.path / name / "records.jsonl").read_bytes() for name in ("base", "control-frozen")]
     assert drawn[0] != drawn[1]
     assert arms["best-of-n"].gain.after == done.summary.pass_at_1.after
+
+
+def test_control_rewards_hold_no_more_than_they_say(data: Path) -> None:
+    with open_learning(config_of(data)) as (settled, learning):
+        row = learning.train[0]
+        texts = [f"Final: {row.expected_answer}", f"Final: {row.expected_answer + 1}", "no"]
+        drawn = [Completion(text) for text in texts]
+
+        def rewards(control: str) -> list[float]:
+            judged = control_judge(settled, learning, control)([row] * 3, drawn)
+            return [one.reward for one in judged if isinstance(one, Score)]
+
+        assert rewards("format-only") == [1.0, 1.0, 0.0]
+        others = {one.id: control_judge(settled, learning, "shuffled")([one], [Completion(f"Final: {one.expected_answer}")])
+                  for one in learning.train}  # fmt: skip
+        kept = sum(isinstance(one, Score) and one.reward == 1 for (one,) in others.values())
+        assert kept < len(others) / 4
 
 
 def test_attribution_adds_up(done: Learned) -> None:

@@ -362,3 +362,28 @@ def test_fine_tuning_on_what_passed_goes_by_the_outcome_and_not_by_a_part_of_the
     before = weights(learner)
     assert set(learner.step(TRAIN, 0).advantages) == {None}
     assert same(before, weights(learner))
+
+
+def test_entropy_and_truncation_of_a_step_are_those_of_its_completions() -> None:
+    policy = load_tiny("tiny")
+    learner = Learner(policy, policy.frozen_copy(), strictly, PRESETS["rloo"], settings=LearnerSettings(group=4),
+                      sampling=Sampling(max_tokens=4))  # fmt: skip
+    result = learner.step(TRAIN, 0)
+
+    drawn = [one for one in result.completions if isinstance(one, Completion)]
+    tokens = sum(len(one.token_ids or ()) for one in drawn)
+    assert result.metrics.entropy == pytest.approx(-sum(one.logprob or 0.0 for one in drawn) / tokens)
+    cut = sum((one.token_ids or (0,))[-1] not in policy.end_ids for one in drawn)
+    assert 0 < cut < len(drawn)
+    assert result.metrics.truncated == cut
+
+
+def test_long_gradients_are_scaled_to_the_norm_asked_for() -> None:
+    def moved(norm: float) -> float:
+        learner = make(optimizer="sgd", learning_rate=1.0, schedule="constant", max_grad_norm=norm)
+        before = weights(learner)
+        assert learner.step(TRAIN, 0).metrics.gradient_norm > 0.01
+        return float(sum(((a - b) ** 2).sum() for a, b in zip(before, weights(learner), strict=True)) ** 0.5)
+
+    assert moved(0.01) == pytest.approx(0.01, rel=1e-3)
+    assert moved(float("inf")) > 0.011
