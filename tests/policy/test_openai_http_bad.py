@@ -263,3 +263,10 @@ def test_several_workers_are_refused_since_one_keeps_a_server_busy(folder: Path)
         code, said = _run(folder, server, "--workers", "2")
     assert code == 2
     assert "--concurrency" in said
+
+
+def test_what_needs_probabilities_names_the_policies_that_give_them(folder: Path) -> None:
+    done = lockedroom("tokens", "--policy", "http://127.0.0.1:9/v1#m", "--prompt", "2+2?", "--answer", "4", cwd=folder)
+    assert done.returncode == 2
+    assert b"gives no probabilities" in done.stderr
+    assert b"http://HOST" not in done.stderr

@@ -25,9 +25,11 @@ LEARNED_WEIGHTS, LEARNED_FOLDER = (
     "learned.safetensors",
     "learned-model",
 )  # of a learning run: weights, or a folder of them
+WITH_PROBABILITIES = (
+    f"use {', '.join(TINY)}, a .safetensors file of that kind, the folder of a learning run, {HUGGING_FACE}PATH_OR_ID"
+)
 HOW_TO_NAME = (
-    f"use {', '.join(TINY)}, a .safetensors file of that kind, the folder of a learning run, {HUGGING_FACE}PATH_OR_ID, "
-    f"http://HOST:PORT/v1#MODEL (several: with commas), or {SCRIPTED}TEXT (the same completion everywhere; {{prompt}} stands for the "
+    f"{WITH_PROBABILITIES}, http://HOST:PORT/v1#MODEL (several: with commas), or {SCRIPTED}TEXT (the same completion everywhere; {{prompt}} stands for the "
     "prompt), or measure recorded completions with --completions FILE"
 )
 
@@ -84,8 +86,8 @@ def open_token_policy(name: str, *, threads: int, backend: Backend | None = None
         return load_tiny(name if name in TINY else Path(name), threads=threads)
     if (Path(name) / manifests.NAME).is_file():
         return _open_learned(Path(name), threads=threads, backend=backend)
-    if name.startswith((SCRIPTED, *SERVERS)):
-        raise BadInput(f"--policy {name!r}: gives no probabilities of its own; {HOW_TO_NAME}")
+    if name.lower().startswith((SCRIPTED, *SERVERS)):
+        raise BadInput(f"--policy {name!r}: gives no probabilities of its own; {WITH_PROBABILITIES}")
     raise BadInput(f"--policy {name!r}: unknown policy; {HOW_TO_NAME}")
 
 
