@@ -13,11 +13,11 @@ from pathlib import Path
 
 import msgspec
 
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
 from lockedroom.policy.tiny import DATA_FOLDER
 from lockedroom.records import Sampling
-from lockedroom.results.exact import EXACT_JSONL, ExactExample, sampled_beside, sum_up
+from lockedroom.results.evaluation.exact import EXACT_JSONL, ExactExample, sampled_beside, sum_up
 from lockedroom.stats.intervals import clopper_pearson
 
 

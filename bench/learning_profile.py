@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lockedroom.dataset.load import read_examples
 from lockedroom.learning.estimator import PRESETS
 from lockedroom.loops.attempt import judge
-from lockedroom.loops.learner import Learner, LearnerSettings
+from lockedroom.loops.learning.update import Learner, LearnerSettings
 from lockedroom.policy.tiny import DATA_FOLDER, load_tiny
 from lockedroom.records import Sampling
 from lockedroom.scorer.builtin import BUILTIN

@@ -27,8 +27,8 @@ from peer_generate import NAMES, compare_logits, transplant
 from lockedroom.dataset.load import read_examples
 from lockedroom.learning.estimator import PRESETS
 from lockedroom.loops.attempt import judge
-from lockedroom.loops.exact import measure_exactly, require_exact
-from lockedroom.loops.learner import Learner, LearnerSettings
+from lockedroom.loops.evaluating.exact import measure_exactly, require_exact
+from lockedroom.loops.learning.update import Learner, LearnerSettings
 from lockedroom.policy.tiny import DATA_FOLDER, load_tiny
 from lockedroom.policy.tiny.policy import TinyPolicy
 from lockedroom.policy.tiny.tokenizer import END

@@ -23,7 +23,7 @@ from ray.cluster_utils import Cluster  # type: ignore[import-not-found,unused-ig
 
 from lockedroom import EvaluateConfig, evaluate
 from lockedroom.adapters.ray import open_engine
-from lockedroom.loops.engine import Engine
+from lockedroom.loops.opening.engine import Engine
 
 SAME = ("records.jsonl", "examples.jsonl", "summary.json", "config.toml")
 

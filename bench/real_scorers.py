@@ -10,7 +10,7 @@ import importlib.metadata
 import tempfile
 from pathlib import Path
 
-from lockedroom.loops.audit import DEMO_DATASET, AuditConfig, audit
+from lockedroom.loops.instrument.audit import DEMO_DATASET, AuditConfig, audit
 from lockedroom.safeguards.audit.examination import Report
 from lockedroom.stats.intervals import Interval
 

@@ -28,8 +28,8 @@ import httpx
 import msgspec
 
 from lockedroom.jsonl import read_batches
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
 from lockedroom.policy.backend import Backend
 from lockedroom.policy.openai_http import open_server
 from lockedroom.records import Failure, Record, Sampling

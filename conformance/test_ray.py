@@ -22,8 +22,8 @@ from ray.cluster_utils import Cluster
 from lockedroom import EvaluateConfig, evaluate, select
 from lockedroom.adapters.ray import open_engine
 from lockedroom.cli.main import main
-from lockedroom.loops.engine import Engine
-from lockedroom.loops.select_opening import SelectConfig
+from lockedroom.loops.opening.engine import Engine
+from lockedroom.loops.selecting.opening import SelectConfig
 
 EXAMPLES = 3000
 SLOWLY = 1200  # examples that a slow scorer judges: a few parcels for each of two workers

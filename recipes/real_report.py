@@ -15,14 +15,14 @@ from real_server import ENVIRONMENT, INSTALL
 from real_tracks import SELECTORS, TEMPERATURE, Sizes
 
 from lockedroom.jsonl import read_batches
-from lockedroom.loops.warmup import LOSSES, Shown
+from lockedroom.loops.learning.warmup import LOSSES, Shown
 from lockedroom.records import Outcome
 from lockedroom.results.compare import Against, CompareOptions, compare
-from lockedroom.results.inspection import read_summary
-from lockedroom.results.learning_summary import LEARNING_JSON, LearningSummary
-from lockedroom.results.selection import Selection
-from lockedroom.results.selection_files import SELECTION_JSON
-from lockedroom.results.summary import Summary
+from lockedroom.results.evaluation.inspection import read_summary
+from lockedroom.results.evaluation.summary import Summary
+from lockedroom.results.learning.summary import LEARNING_JSON, LearningSummary
+from lockedroom.results.selection.files import SELECTION_JSON
+from lockedroom.results.selection.numbers import Selection
 from lockedroom.results.text_table import text_table
 from lockedroom.safeguards.manifest import NAME, read_manifest
 from lockedroom.stats.pass_at_k import pass_curve

@@ -14,7 +14,7 @@ from real_lab import Lab
 from real_problems import Problems
 
 from lockedroom.jsonl import read_batches
-from lockedroom.results.learning import TIMING, StepTiming
+from lockedroom.results.learning.metrics import TIMING, StepTiming
 from lockedroom.safeguards.manifest import NAME, read_manifest
 
 TRACKS = {

@@ -57,7 +57,7 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 BROAD = {
     "learning/foreign.py": "a person's loss or advantage function",
     "loops/attempt.py": "a scorer's crash becomes a Failure",
-    "loops/court_foreign.py": "a person's module, as it is imported; and a bug in the child, raised again by the parent",
+    "loops/microscope/court_foreign.py": "a person's module, as it is imported; and a bug in the child, raised again by the parent",
     "policy/huggingface/loading.py": "a foreign folder: the tokenizers library raises Exception itself, remote code anything",
     "safeguards/audit/instrument.py": "a scorer called from threads, or with a text that listens, to see what it does",
     "safeguards/audit/mutants.py": "scorers broken on purpose",

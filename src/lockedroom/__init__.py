@@ -11,9 +11,9 @@ from lockedroom.records import Completion, Example, Failure, Sampling, Score
 
 if _typing.TYPE_CHECKING:
     from lockedroom.api import compare, evaluate, learn, select
-    from lockedroom.loops.configuration import EvaluateConfig
-    from lockedroom.loops.learn_opening import LearnConfig
-    from lockedroom.loops.select_opening import SelectConfig
+    from lockedroom.loops.evaluating.configuration import EvaluateConfig
+    from lockedroom.loops.learning.opening import LearnConfig
+    from lockedroom.loops.selecting.opening import SelectConfig
     from lockedroom.results.compare import CompareOptions
 
 __all__ = [
@@ -35,9 +35,9 @@ __all__ = [
 
 _LATER = {
     "CompareOptions": "lockedroom.results.compare",
-    "EvaluateConfig": "lockedroom.loops.configuration",
-    "LearnConfig": "lockedroom.loops.learn_opening",
-    "SelectConfig": "lockedroom.loops.select_opening",
+    "EvaluateConfig": "lockedroom.loops.evaluating.configuration",
+    "LearnConfig": "lockedroom.loops.learning.opening",
+    "SelectConfig": "lockedroom.loops.selecting.opening",
     "evaluate": "lockedroom.api",
     "learn": "lockedroom.api",
     "select": "lockedroom.api",

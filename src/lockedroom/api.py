@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lockedroom.errors import BadInput
-from lockedroom.loops.configuration import EvaluateConfig, read_config
+from lockedroom.loops.evaluating.configuration import EvaluateConfig, read_config
 from lockedroom.policy.backend import Backend
 from lockedroom.records import Sampling
 from lockedroom.results.compare import Certificate, CompareOptions
@@ -24,14 +24,14 @@ from lockedroom.results.compare import compare as compare_runs
 from lockedroom.results.run_folder import default_folder
 
 if TYPE_CHECKING:
-    from lockedroom.loops.engine import Engine
     from lockedroom.loops.evaluate import Evaluated
     from lockedroom.loops.evaluate import Progress as Counting
     from lockedroom.loops.learn import Learned
     from lockedroom.loops.learn import Progress as Watching
-    from lockedroom.loops.learn_opening import LearnConfig
+    from lockedroom.loops.learning.opening import LearnConfig
+    from lockedroom.loops.opening.engine import Engine
     from lockedroom.loops.select import Selected
-    from lockedroom.loops.select_opening import SelectConfig
+    from lockedroom.loops.selecting.opening import SelectConfig
 
 Folder = str | os.PathLike[str]
 
@@ -83,9 +83,9 @@ def select(
     `select(base, selector="best-of-n", n=(1, 4, 8))`. Settings are the fields of SelectConfig; `n` is short for `ns`.
     Raises BadInput, Tampered, or NotComparable (fresh draws of another policy).
     """
-    from lockedroom.loops.configuration import convert_settings
+    from lockedroom.loops.evaluating.configuration import convert_settings
     from lockedroom.loops.select import select as choose
-    from lockedroom.loops.select_opening import SelectConfig
+    from lockedroom.loops.selecting.opening import SelectConfig
 
     if isinstance(run, SelectConfig):
         _refuse_both("select", run, SelectConfig, settings)
@@ -120,9 +120,9 @@ def learn(
     BadInput for whatever cannot be learned from; `resume` continues from the last checkpoint.
     """
     from lockedroom.loops.learn import learn as train
-    from lockedroom.loops.learn_configuration import ESTIMATOR_FLAGS, read_learn_config
-    from lockedroom.loops.learn_opening import LearnConfig
-    from lockedroom.loops.learner import LearnerSettings
+    from lockedroom.loops.learning.configuration import ESTIMATOR_FLAGS, read_learn_config
+    from lockedroom.loops.learning.opening import LearnConfig
+    from lockedroom.loops.learning.update import LearnerSettings
 
     if config is None:
         given = _Settings("learn", settings)
@@ -149,7 +149,7 @@ def compare(
     `compare(base, after, margin=0.02)`. Settings are the fields of CompareOptions. Raises NotComparable with each field
     that differs and what to do, Tampered for a run that does not verify, and BadInput.
     """
-    from lockedroom.loops.configuration import convert_settings
+    from lockedroom.loops.evaluating.configuration import convert_settings
 
     if options is None:
         given = _Settings("compare", settings)

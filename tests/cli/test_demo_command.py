@@ -17,9 +17,9 @@ from lockedroom.cli.main import main
 from lockedroom.errors import NotComparable
 from lockedroom.loops.demo import ACTS, Act, Told, left_out
 from lockedroom.results.compare import CompareOptions, compare
-from lockedroom.results.goodhart import GoodhartResult
 from lockedroom.results.kinds import verify_folder
-from lockedroom.results.learning_summary import LearningSummary
+from lockedroom.results.learning.summary import LearningSummary
+from lockedroom.results.microscope.goodhart import GoodhartResult
 from lockedroom.stats.verdict import Verdict
 
 WITHOUT = """

@@ -13,7 +13,7 @@ from lockedroom.cli.progress import watched
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import BLOCK_BYTES, encode_lines
 from lockedroom.records import Completion, Details, Failure, FailureCode, Outcome, Record, Score
-from lockedroom.results.watching import Seen, Stream
+from lockedroom.results.evaluation.watching import Seen, Stream
 from lockedroom.stats.sequential import robbins_interval
 from lockedroom.testkit.small_run import write_additions, write_samples
 

@@ -11,8 +11,8 @@ import torch
 from lockedroom.errors import BadInput
 from lockedroom.learning.court import all_batches
 from lockedroom.learning.court_worlds import bandit_world, text_world
-from lockedroom.loops.court_foreign import Named, judge_foreign
-from lockedroom.results.court import Judged
+from lockedroom.loops.microscope.court_foreign import Named, judge_foreign
+from lockedroom.results.microscope.court import Judged
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "docs" / "examples" / "court_functions.py"
 BATCHES = (all_batches(bandit_world(), 2), all_batches(text_world(), 2))
@@ -117,7 +117,7 @@ def test_what_a_function_switches_off_stays_its_own_affair(tmp_path: Path, line:
 
 def test_a_fault_of_the_court_itself_is_no_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own.py").write_text("def f(rewards):\n    return rewards\n", "utf-8")
-    monkeypatch.setattr("lockedroom.loops.court_foreign.faults", lambda _: 1 / 0)
+    monkeypatch.setattr("lockedroom.loops.microscope.court_foreign.faults", lambda _: 1 / 0)
     with pytest.raises(RuntimeError, match="ZeroDivisionError"):
         _judged(tmp_path / "own.py", "f", "advantages")
 

@@ -16,10 +16,10 @@ from lockedroom.jsonl import read_batches
 from lockedroom.learning.bandit import exact_objective
 from lockedroom.learning.bandit_worlds import draw_rounds, find_world, first_policy
 from lockedroom.learning.estimator import Estimator
-from lockedroom.loops.bandit import EMA_DECAY, look_at_bandit, make_learner
+from lockedroom.loops.microscope.bandit import EMA_DECAY, look_at_bandit, make_learner
 from lockedroom.policy.tabular import TabularPolicy
-from lockedroom.results.bandit import BanditSetting, DrawLine, StepLine
-from lockedroom.results.bandit_rendering import render_bandit, render_slowly, score_terms
+from lockedroom.results.microscope.bandit import BanditSetting, DrawLine, StepLine
+from lockedroom.results.microscope.bandit_rendering import render_bandit, render_slowly, score_terms
 
 
 def _setting(**given: Any) -> BanditSetting:

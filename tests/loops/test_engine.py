@@ -14,8 +14,8 @@ import pytest
 from lockedroom import EvaluateConfig, evaluate, select
 from lockedroom.cli.main import main
 from lockedroom.errors import BadInput
-from lockedroom.loops.engine import Bench, Feed, InProcess
-from lockedroom.loops.select_opening import SelectConfig
+from lockedroom.loops.opening.engine import Bench, Feed, InProcess
+from lockedroom.loops.selecting.opening import SelectConfig
 from lockedroom.records import Sampling
 from lockedroom.testkit.openai_server import OpenAIServer, completing
 

@@ -14,9 +14,9 @@ import pytest
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import read_batches
 from lockedroom.loops.attempt import attempt
-from lockedroom.loops.configuration import EvaluateConfig, check_config, read_config
 from lockedroom.loops.evaluate import Evaluated, evaluate
-from lockedroom.loops.opening import identify, open_scorer
+from lockedroom.loops.evaluating.configuration import EvaluateConfig, check_config, read_config
+from lockedroom.loops.opening.named import identify, open_scorer
 from lockedroom.policy.scripted import ScriptedPolicy
 from lockedroom.records import Completion, Details, Example, Failure, FailureCode, Outcome, Record, Sampling, Score
 from lockedroom.results.verify import verify

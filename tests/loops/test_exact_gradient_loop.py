@@ -12,12 +12,12 @@ import torch
 from lockedroom.cli.main import main
 from lockedroom.errors import BadInput
 from lockedroom.learning.estimator import PRESETS, parse_estimator
-from lockedroom.loops import exact_gradient as court
-from lockedroom.loops.exact_gradient import exact_gradient, judge_on_policy
+from lockedroom.loops.microscope import exact_gradient as court
+from lockedroom.loops.microscope.exact_gradient import exact_gradient, judge_on_policy
 from lockedroom.policy.tiny import DATA_FOLDER, load_tiny
 from lockedroom.policy.tiny.policy import TinyPolicy
 from lockedroom.records import Example, Sampling
-from lockedroom.results.exact_gradient import ExactGradientResult, render_exact_gradient
+from lockedroom.results.microscope.exact_gradient import ExactGradientResult, render_exact_gradient
 from lockedroom.scorer.builtin import BuiltinScorer, find_builtin
 
 DEV = DATA_FOLDER / "dev.jsonl"

@@ -13,9 +13,9 @@ from lockedroom.errors import BadInput
 from lockedroom.learning.bandit import completion_logprobs, mean_rewards
 from lockedroom.learning.bandit_worlds import find_world, first_policy
 from lockedroom.learning.frontier import place
-from lockedroom.loops.frontier import trace_frontier
+from lockedroom.loops.microscope.frontier import trace_frontier
 from lockedroom.policy.tabular import TabularPolicy
-from lockedroom.results.frontier import BestOfN, FrontierSetting, Learned, break_even, render_frontier
+from lockedroom.results.microscope.frontier import BestOfN, FrontierSetting, Learned, break_even, render_frontier
 
 
 def _setting(**given: Any) -> FrontierSetting:

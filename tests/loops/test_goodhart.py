@@ -10,8 +10,8 @@ import pytest
 
 from lockedroom.cli.main import main
 from lockedroom.records import Details, Failure, FailureCode, Outcome, Score
-from lockedroom.results.goodhart import GoodhartResult, GoodhartSetting, Measured, derive, render_goodhart
-from lockedroom.results.microscope_folder import MicroscopeManifest
+from lockedroom.results.microscope.folder import MicroscopeManifest
+from lockedroom.results.microscope.goodhart import GoodhartResult, GoodhartSetting, Measured, derive, render_goodhart
 from lockedroom.results.plain_folder import read_plain_manifest, seal
 from lockedroom.safeguards import manifest as manifests
 

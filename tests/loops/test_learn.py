@@ -18,19 +18,19 @@ import torch
 from lockedroom.dataset.load import read_examples
 from lockedroom.errors import BadInput, Sealed, Tampered
 from lockedroom.loops.attempt import attempt
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
 from lockedroom.loops.learn import Learned, learn
-from lockedroom.loops.learn_configuration import read_learn_config
-from lockedroom.loops.learn_measure import control_judge, evaluate_now
-from lockedroom.loops.learn_opening import LearnConfig, open_learning
-from lockedroom.loops.learn_order import step_examples
-from lockedroom.loops.learner import LearnerSettings
+from lockedroom.loops.learning.configuration import read_learn_config
+from lockedroom.loops.learning.measure import control_judge, evaluate_now
+from lockedroom.loops.learning.opening import LearnConfig, open_learning
+from lockedroom.loops.learning.order import step_examples
+from lockedroom.loops.learning.update import LearnerSettings
 from lockedroom.policy.tiny import DATA_FOLDER
 from lockedroom.records import Completion, Sampling, Score
 from lockedroom.results.compare import CompareOptions, compare
-from lockedroom.results.learning import STEPS, Evaluation, StepMetrics
-from lockedroom.results.learning_check import verify_learning
+from lockedroom.results.learning.check import verify_learning
+from lockedroom.results.learning.metrics import STEPS, Evaluation, StepMetrics
 from lockedroom.stats.verdict import Verdict
 from lockedroom.testkit.small_run import lockedroom, write_rows
 
@@ -172,7 +172,7 @@ def test_an_evaluation_puts_the_generator_back(data: Path, monkeypatch: pytest.M
         torch.rand(3)
         return attempt(*arguments)
 
-    monkeypatch.setattr("lockedroom.loops.learn_measure.attempt", drawing)
+    monkeypatch.setattr("lockedroom.loops.learning.measure.attempt", drawing)
     with open_learning(config_of(data)) as (settled, learning):
         before = torch.random.get_rng_state()
         evaluate_now(settled, learning, 0)

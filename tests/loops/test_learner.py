@@ -14,7 +14,7 @@ from lockedroom.errors import BadInput
 from lockedroom.learning.estimator import PRESETS, Estimator
 from lockedroom.learning.value_head import ValueHead
 from lockedroom.loops.attempt import judge
-from lockedroom.loops.learner import Learner, LearnerSettings, StepResult, learning_rate
+from lockedroom.loops.learning.update import Learner, LearnerSettings, StepResult, learning_rate
 from lockedroom.policy.tiny import DATA_FOLDER, load_tiny
 from lockedroom.records import Completion, Details, Example, Failure, FailureCode, Outcome, Sampling, Score
 from lockedroom.scorer.builtin import BUILTIN
@@ -278,7 +278,7 @@ def test_without_a_reference_there_is_no_kl() -> None:
 
 
 def test_large_vocabulary_has_an_exact_kl_only_in_a_loss_that_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lockedroom.loops.learner.LARGEST_VOCABULARY", 10)
+    monkeypatch.setattr("lockedroom.loops.learning.update.LARGEST_VOCABULARY", 10)
     assert make().step(TRAIN, 0).metrics.kl_exact is None
     estimator = Estimator(kl="exact-in-loss", beta=0.1)
     again = make(estimator)

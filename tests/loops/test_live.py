@@ -11,13 +11,13 @@ import pytest
 
 from lockedroom.errors import BadInput, Tampered
 from lockedroom.jsonl import encode_lines, read_batches
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import Evaluated, evaluate
-from lockedroom.loops.opening_policy import open_token_policy
-from lockedroom.loops.reading import read_spellings, read_texts
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
+from lockedroom.loops.microscope.reading import read_spellings, read_texts
+from lockedroom.loops.opening.policy import open_token_policy
 from lockedroom.policy.tiny import DATA_FOLDER
 from lockedroom.records import Example, FinishReason, Record, Sampling, Score
-from lockedroom.results.exact import EXACT_JSON, ExactExample, sum_up
+from lockedroom.results.evaluation.exact import EXACT_JSON, ExactExample, sum_up
 from lockedroom.results.verify import verify
 from lockedroom.scorer.builtin import find_builtin
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from lockedroom.errors import BadInput
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
 from lockedroom.results.verify import verify
 from lockedroom.testkit.small_run import lockedroom, write_additions, write_answers, write_rows, write_samples
 

@@ -11,11 +11,11 @@ import pytest
 
 from lockedroom.cli.main import main
 from lockedroom.errors import BadInput, Tampered
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
-from lockedroom.loops.search import SearchConfig, Searched, search
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
 from lockedroom.loops.select import select
-from lockedroom.loops.select_opening import SelectConfig
+from lockedroom.loops.selecting.opening import SelectConfig
+from lockedroom.loops.selecting.search import SearchConfig, Searched, search
 from lockedroom.policy.tiny import DATA_FOLDER
 from lockedroom.results.compare import CompareOptions, compare
 from lockedroom.results.verify import verify
@@ -231,7 +231,7 @@ def test_a_viable_that_cannot_be_used_is_one_message(tmp_path: Path, text: str, 
 
 
 def test_a_viable_that_takes_everything_is_told_by_what_came_of_it(tmp_path: Path) -> None:
-    from lockedroom.results.search import render_search
+    from lockedroom.results.selection.search import render_search
 
     text = OWN[: OWN.index("def viable")] + "def viable(prefix):\n    return True\n"
     done = searched(tmp_path / "run", "viable-sampling", scorer=own(tmp_path, text))

@@ -13,11 +13,11 @@ import pytest
 
 from lockedroom.errors import BadInput, NotComparable, Tampered
 from lockedroom.jsonl import read_batches
-from lockedroom.loops.audit import AuditConfig, audit
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
+from lockedroom.loops.instrument.audit import AuditConfig, audit
 from lockedroom.loops.select import Selected, select
-from lockedroom.loops.select_opening import SelectConfig
+from lockedroom.loops.selecting.opening import SelectConfig
 from lockedroom.records import Failure, Record
 from lockedroom.results.compare import CompareOptions, compare
 from lockedroom.results.verify import verify

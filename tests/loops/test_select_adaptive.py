@@ -16,15 +16,15 @@ import pytest
 from lockedroom.cli.main import main
 from lockedroom.errors import BadInput, Tampered
 from lockedroom.jsonl import read_batches
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
-from lockedroom.loops.select_adaptive import Rejected, draw_until_pass
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
+from lockedroom.loops.selecting.adaptive import Rejected, draw_until_pass
 from lockedroom.policy.tiny import DATA_FOLDER
 from lockedroom.records import Record, Sampling
-from lockedroom.results.adaptive import by_example
 from lockedroom.results.compare import CompareOptions, compare
 from lockedroom.results.kinds import verify_folder
-from lockedroom.results.selectors import passed
+from lockedroom.results.selection.adaptive import by_example
+from lockedroom.results.selection.selectors import passed
 from lockedroom.results.verify import verify
 
 DEV = str(DATA_FOLDER / "dev.jsonl")

@@ -10,8 +10,8 @@ import pytest
 
 from lockedroom.cli.main import main
 from lockedroom.errors import BadInput, CannotWrite
-from lockedroom.loops.opening_policy import open_token_policy
-from lockedroom.loops.warmup import Shown, WarmupConfig, warm_up
+from lockedroom.loops.learning.warmup import Shown, WarmupConfig, warm_up
+from lockedroom.loops.opening.policy import open_token_policy
 from lockedroom.policy.tiny import DATA_FOLDER
 
 TRAIN = str(DATA_FOLDER / "train.jsonl")

@@ -13,18 +13,18 @@ import pytest
 from lockedroom.dataset.load import read_examples
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import encode_lines, read_batches
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
+from lockedroom.loops.instrument.rescore import RescoreConfig, rescore_all
 from lockedroom.loops.learn import learn
-from lockedroom.loops.learn_opening import LearnConfig
-from lockedroom.loops.learner import LearnerSettings
-from lockedroom.loops.rescore import RescoreConfig, rescore_all
-from lockedroom.loops.warmup import WarmupConfig, warm_up
-from lockedroom.loops.xray import Wanted, _backend, xray_run
+from lockedroom.loops.learning.opening import LearnConfig
+from lockedroom.loops.learning.update import LearnerSettings
+from lockedroom.loops.learning.warmup import WarmupConfig, warm_up
+from lockedroom.loops.microscope.xray import Wanted, _backend, xray_run
 from lockedroom.policy.tiny import DATA_FOLDER, load_tiny
 from lockedroom.records import Completion, Details, Outcome, Record, Sampling, Score
-from lockedroom.results.learning import STEPS, StepMetrics
-from lockedroom.results.xray import PromptToken, TokenRow, Xray, render_xray, render_xrays
+from lockedroom.results.learning.metrics import STEPS, StepMetrics
+from lockedroom.results.microscope.xray import PromptToken, TokenRow, Xray, render_xray, render_xrays
 from lockedroom.testkit.small_run import write_rows
 
 STEPS_RUN, PROMPTS, GROUP = 3, 8, 4

@@ -10,8 +10,8 @@ import pytest
 from small_models import save_small
 
 from lockedroom.errors import NotComparable
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
 from lockedroom.records import Sampling
 from lockedroom.results.compare import Certificate, CompareOptions, compare
 from lockedroom.safeguards.manifest import read_manifest

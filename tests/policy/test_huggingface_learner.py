@@ -10,7 +10,7 @@ import torch
 from small_models import save_small
 
 from lockedroom.learning.estimator import make_estimator
-from lockedroom.loops.learner import Learner, LearnerSettings, StepResult
+from lockedroom.loops.learning.update import Learner, LearnerSettings, StepResult
 from lockedroom.policy.backend import Backend
 from lockedroom.policy.huggingface import load_huggingface
 from lockedroom.policy.huggingface.policy import HuggingFacePolicy

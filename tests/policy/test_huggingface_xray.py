@@ -12,16 +12,16 @@ from lockedroom.cli.main import main
 from lockedroom.dataset.load import read_examples
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import read_batches
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
-from lockedroom.loops.warmup import WarmupConfig, warm_up
-from lockedroom.loops.xray import Wanted, xray_run
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
+from lockedroom.loops.learning.warmup import WarmupConfig, warm_up
+from lockedroom.loops.microscope.xray import Wanted, xray_run
 from lockedroom.policy.backend import Backend
 from lockedroom.policy.huggingface import load_huggingface
 from lockedroom.policy.spans import spell
 from lockedroom.policy.tiny import DATA_FOLDER
 from lockedroom.records import Record, Sampling
-from lockedroom.results.xray import render_xray
+from lockedroom.results.microscope.xray import render_xray
 from lockedroom.testkit.small_run import write_rows
 
 PROMPT = "Compute 25+8. Output exactly one line: Final: <int>"

@@ -14,9 +14,9 @@ import pytest
 
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import read_batches
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
-from lockedroom.loops.receipts import Usage
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
+from lockedroom.loops.evaluating.receipts import Usage
 from lockedroom.policy.backend import Backend
 from lockedroom.records import Failure, Record, Sampling
 from lockedroom.results.verify import verify

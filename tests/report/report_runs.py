@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
 
 HOSTILE = (
     "<script>window.owned = 1</script>",

@@ -70,7 +70,7 @@ def test_the_microscope_has_pages(folder: Path, kind: str) -> None:
 def test_a_figure_is_the_same_bytes_for_the_same_run(folder: Path, name: str, tmp_path: Path) -> None:
     from lockedroom.report.goodhart_plot import plot_goodhart
     from lockedroom.report.learning_curves import plot_learning
-    from lockedroom.results.goodhart import GoodhartResult
+    from lockedroom.results.microscope.goodhart import GoodhartResult
 
     again = tmp_path / "again.svg"
     if name == "learned":

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
-from lockedroom.results.inspection import read_summary
-from lockedroom.results.rendering import render_summary
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
+from lockedroom.results.evaluation.inspection import read_summary
+from lockedroom.results.evaluation.rendering import render_summary
 from lockedroom.safeguards import manifest as manifests
 
 RIGHT, WRONG, SHAPELESS = "Final: 7", "Final: 8", "seven"

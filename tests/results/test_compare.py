@@ -9,10 +9,10 @@ import pytest
 from comparing import DECLARED, RIGHT, SHAPELESS, WRONG, make_run, reseal, same_policy, table
 
 from lockedroom.errors import BadInput, NotComparable
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
 from lockedroom.results.compare import Against, CompareOptions, compare
-from lockedroom.results.compare_rendering import render_certificate, satisfied
+from lockedroom.results.comparison.rendering import render_certificate, satisfied
 from lockedroom.safeguards.manifest import Origin, read_manifest
 from lockedroom.stats.verdict import Verdict
 

@@ -12,7 +12,7 @@ from comparing import DECLARED, RIGHT, WRONG, make_run, reseal
 
 from lockedroom.errors import BadInput, LockedroomError, NotComparable, Tampered
 from lockedroom.results.compare import CompareOptions, compare, compare_anyway
-from lockedroom.results.compare_rendering import render_anyway, render_certificate
+from lockedroom.results.comparison.rendering import render_anyway, render_certificate
 from lockedroom.safeguards.manifest import read_manifest
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lockedroom.results.learning_rendering import equal_sentences
-from lockedroom.results.learning_summary import BASE, LEARNED, Change, CurveChange, Deployed, EqualTokens, equal_tokens
+from lockedroom.results.learning.rendering import equal_sentences
+from lockedroom.results.learning.summary import BASE, LEARNED, Change, CurveChange, Deployed, EqualTokens, equal_tokens
 
 
 def found(before: list[float], after: float, training: int = 1000) -> EqualTokens:

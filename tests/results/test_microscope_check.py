@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from lockedroom.cli.main import main
-from lockedroom.results.microscope_folder import MicroscopeManifest
+from lockedroom.results.microscope.folder import MicroscopeManifest
 from lockedroom.results.plain_folder import read_plain_manifest, seal
 from lockedroom.safeguards import manifest as manifests
 

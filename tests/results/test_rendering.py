@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import Evaluated, evaluate
-from lockedroom.results.rendering import render_summary
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
+from lockedroom.results.evaluation.rendering import render_summary
 from lockedroom.safeguards.manifest import encode_manifest, read_manifest
 from lockedroom.testkit.small_run import write_additions, write_answers, write_rows, write_samples
 

@@ -9,10 +9,10 @@ from comparing import RIGHT, SHAPELESS, WRONG, make_run
 
 from lockedroom.errors import BadInput, NotComparable, Tampered
 from lockedroom.jsonl import read_batches
-from lockedroom.loops.rescore import RescoreConfig, rescore_all
+from lockedroom.loops.instrument.rescore import RescoreConfig, rescore_all
 from lockedroom.records import FailureCode, Record, Score
 from lockedroom.results.compare import CompareOptions, compare
-from lockedroom.results.instrument import render_split, split_change
+from lockedroom.results.comparison.instrument import render_split, split_change
 from lockedroom.results.verify import verify
 from lockedroom.safeguards.manifest import read_manifest
 

@@ -11,11 +11,11 @@ import pytest
 from lockedroom.dataset.load import read_examples
 from lockedroom.errors import BadInput, NotComparable
 from lockedroom.loops.learn import learn
-from lockedroom.loops.learn_opening import LearnConfig
-from lockedroom.loops.learner import LearnerSettings
+from lockedroom.loops.learning.opening import LearnConfig
+from lockedroom.loops.learning.update import LearnerSettings
 from lockedroom.policy.tiny import DATA_FOLDER
 from lockedroom.records import Sampling
-from lockedroom.results.run_frontier import place_runs, render_run_frontier
+from lockedroom.results.microscope.run_frontier import place_runs, render_run_frontier
 from lockedroom.stats.selection import best_of_n_kl_binary
 from lockedroom.testkit.small_run import lockedroom, write_rows
 

@@ -9,8 +9,8 @@ import pytest
 from lockedroom.errors import BadInput
 from lockedroom.protocols import JudgedSelector, Prompt
 from lockedroom.records import Completion, Details, Failure, FailureCode, Outcome, Score
-from lockedroom.results.picking import Asked, check_ns, groups_of, make_pool, pick
-from lockedroom.results.selectors import BY_LOGPROB, NAMES, Ties, builtin_selector, parser, ranks_within
+from lockedroom.results.selection.picking import Asked, check_ns, groups_of, make_pool, pick
+from lockedroom.results.selection.selectors import BY_LOGPROB, NAMES, Ties, builtin_selector, parser, ranks_within
 from lockedroom.testkit.selections import records_of
 
 ASKED = Asked("e1", "What is 1 + 1?")

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from lockedroom.records import Code, Completion, Details, Failure, FailureCode, Outcome, Record, Score, ScorerSpec
-from lockedroom.results.summary import Summary, summarise
-from lockedroom.results.tally import Tally
+from lockedroom.results.evaluation.summary import Summary, summarise
+from lockedroom.results.evaluation.tally import Tally
 
 SPEC = ScorerSpec("s", 1, (Code("ok", Outcome.CORRECT, "", 1.0), Code("no", Outcome.WRONG, "", 0.0)))
 OPEN = ScorerSpec("open", 0)

@@ -20,8 +20,8 @@ from lockedroom.records import (
     Score,
     ScorerSpec,
 )
-from lockedroom.results.summary import Summary, summarise
-from lockedroom.results.tally import Tally, pair_with_examples
+from lockedroom.results.evaluation.summary import Summary, summarise
+from lockedroom.results.evaluation.tally import Tally, pair_with_examples
 from lockedroom.stats.one_run import RunSums
 from lockedroom.testkit.small_run import additions
 

@@ -14,11 +14,11 @@ import pytest
 
 from lockedroom.errors import BadInput, Tampered
 from lockedroom.jsonl import encode_lines
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
 from lockedroom.records import Completion, Details, Failure, FailureCode, Outcome, Record, Score
-from lockedroom.results.summary import summarise
-from lockedroom.results.tally import Tally
+from lockedroom.results.evaluation.summary import summarise
+from lockedroom.results.evaluation.tally import Tally
 from lockedroom.results.verify import verify
 from lockedroom.safeguards.manifest import measure_file
 from lockedroom.scorer.final_int import SPEC

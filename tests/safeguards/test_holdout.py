@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from lockedroom.dataset.load import canonical_line, read_examples
 from lockedroom.dataset.splits import check_disjoint
 from lockedroom.errors import BadInput, CannotWrite, MissingExtra, NotComparable, Sealed, Tampered
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
 from lockedroom.loops.look import Look, LookOptions, SealOptions, look, seal_dataset
 from lockedroom.records import Example, Sampling
 from lockedroom.safeguards.coarse import Answer

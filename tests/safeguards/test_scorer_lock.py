@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lockedroom.errors import BadInput
-from lockedroom.loops.scorer_checks import Limits, LockResult, lock_scorer
+from lockedroom.loops.instrument.scorer_checks import Limits, LockResult, lock_scorer
 from lockedroom.records import Details, Failure, FailureCode, Outcome, Score
 from lockedroom.safeguards.scorer_lock import Verdicts, read_lock, record_verdicts
 

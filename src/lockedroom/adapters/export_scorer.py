@@ -14,7 +14,7 @@ from lockedroom._version import __version__
 from lockedroom.adapters.exported import Identity
 from lockedroom.adapters.targets import TARGETS
 from lockedroom.errors import BadInput
-from lockedroom.loops.opening import identify, open_scorer
+from lockedroom.loops.opening.named import identify, open_scorer
 from lockedroom.results.run_folder import write_atomically, writing
 from lockedroom.safeguards.room import ScorerIdentity
 from lockedroom.scorer.builtin import find_builtin

@@ -17,7 +17,7 @@ import msgspec
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import encode_lines
 from lockedroom.loops.attempt import judge
-from lockedroom.loops.opening import UNAVAILABLE, identify, open_scorer
+from lockedroom.loops.opening.named import UNAVAILABLE, identify, open_scorer
 from lockedroom.protocols import BatchScorer, Scorer
 from lockedroom.records import Completion, Example, Failure, FailureCode, Score
 from lockedroom.safeguards.room import ScorerIdentity

@@ -24,7 +24,7 @@ import msgspec
 
 from lockedroom._version import __version__
 from lockedroom.errors import BadInput, CannotWrite, LockedroomError, MissingExtra
-from lockedroom.loops.engine import Bench, Engine, Feed
+from lockedroom.loops.opening.engine import Bench, Engine, Feed
 
 RAY = "ray"
 HOW = "write --on ray (a cluster of this machine alone) or --on ray:HOST:PORT (the address that `ray start --head` prints)"

@@ -19,8 +19,8 @@ from lockedroom.adapters.exported import ExportedScorer, completion_text, plain
 from lockedroom.adapters.writing import Source, write_import
 from lockedroom.errors import BadInput, LockedroomError
 from lockedroom.jsonl import encode_lines, read_batches
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import Evaluated, evaluate
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
 from lockedroom.records import Completion, Example, Failure, Record, Score
 from lockedroom.results.run_folder import RECORDS, whole_bytes, write_atomically
 

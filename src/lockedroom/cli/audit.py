@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lockedroom.loops.audit import Audited
+    from lockedroom.loops.instrument.audit import Audited
 
 
 # What each way of auditing takes besides --json; everything else would be passed over without a word.
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     """Audit, print the report, and return 0, 1 or 2."""
     from lockedroom.cli.progress import waiting
     from lockedroom.errors import BadInput
-    from lockedroom.loops.audit import AuditConfig, audit
+    from lockedroom.loops.instrument.audit import AuditConfig, audit
     from lockedroom.results.run_folder import default_folder
 
     chosen = [args.scorer is not None, args.run_folder is not None, args.replay is not None, args.kill_matrix]
@@ -126,8 +126,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _mine(args: argparse.Namespace) -> int:
-    from lockedroom.loops.mine import mine_run
-    from lockedroom.results.mined import render_mined
+    from lockedroom.loops.instrument.mine import mine_run
+    from lockedroom.results.audit.mined import render_mined
     from lockedroom.results.run_folder import default_folder
 
     out = Path(args.out) if args.out else default_folder("audit-from", args.run_folder)
@@ -147,7 +147,7 @@ def _mine(args: argparse.Namespace) -> int:
 def _replay(args: argparse.Namespace) -> int:
     from lockedroom.cli.progress import waiting
     from lockedroom.errors import BadInput
-    from lockedroom.results.audit_check import open_audit, replay_findings
+    from lockedroom.results.audit.check import open_audit, replay_findings
     from lockedroom.visible import visible
 
     manifest, report = open_audit(Path(args.replay))
@@ -172,7 +172,7 @@ def _replay(args: argparse.Namespace) -> int:
 
 def _kill_matrix(args: argparse.Namespace) -> int:
     from lockedroom.cli.progress import waiting
-    from lockedroom.loops.kill_matrix import make_matrix, render_matrix
+    from lockedroom.loops.instrument.kill_matrix import make_matrix, render_matrix
 
     with waiting("kill matrix"):
         matrix = make_matrix([Path(name) for name in args.golden], whole=args.json)
@@ -191,11 +191,11 @@ def print_audited(done: Audited, args: argparse.Namespace) -> int:
     code = EXIT_CODES[done.report.verdict]
     if args.json:
         from lockedroom.cli.json_output import print_json
-        from lockedroom.loops.audit import as_json
+        from lockedroom.loops.instrument.audit import as_json
 
         print_json({**as_json(done), "exit_code": code})
         return code
-    from lockedroom.results.audit_rendering import render_audit
+    from lockedroom.results.audit.rendering import render_audit
 
     print(render_audit(done.report))
     print(f"{done.report.seconds:.1f} s; audit folder: {done.path}")

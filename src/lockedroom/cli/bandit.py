@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lockedroom.loops.bandit import Looked
-    from lockedroom.results.bandit import BanditSetting
+    from lockedroom.loops.microscope.bandit import Looked
+    from lockedroom.results.microscope.bandit import BanditSetting
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         check_plot(args.plot)
     from lockedroom.cli.progress import waiting
     from lockedroom.errors import BadInput
-    from lockedroom.loops.bandit import look_at_bandit
+    from lockedroom.loops.microscope.bandit import look_at_bandit
 
     if args.slow is not None and args.slow < 1:
         raise BadInput(f"--slow {args.slow}: must be at least 1")
@@ -77,7 +77,7 @@ def _setting(given: dict[str, Any]) -> BanditSetting:
     import typing
 
     from lockedroom.errors import BadInput
-    from lockedroom.results.bandit import BanditSetting
+    from lockedroom.results.microscope.bandit import BanditSetting
 
     hints = typing.get_type_hints(BanditSetting)
     for name in ("baseline", "sabotage", "credit"):
@@ -88,7 +88,7 @@ def _setting(given: dict[str, Any]) -> BanditSetting:
 
 
 def _print(looked: Looked, args: argparse.Namespace) -> None:
-    from lockedroom.results.bandit_rendering import render_bandit, render_slowly
+    from lockedroom.results.microscope.bandit_rendering import render_bandit, render_slowly
 
     if args.json:
         from lockedroom.cli.json_output import print_json

@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     """Compare and print. Exit 0; 1 when --require is not met; or the code of the refusal."""
     from lockedroom.cli.progress import waiting
     from lockedroom.results.compare import CompareOptions, compare, compare_anyway
-    from lockedroom.results.compare_rendering import render_anyway, render_certificate, satisfied
+    from lockedroom.results.comparison.rendering import render_anyway, render_certificate, satisfied
 
     _check(args)
     paths = [Path(name) for name in args.runs]
@@ -73,10 +73,10 @@ def _rescored(args: argparse.Namespace, paths: Sequence[Path], options: CompareO
     import sys
     import tempfile
 
-    from lockedroom.loops.rescore import RescoreConfig, rescore_all
+    from lockedroom.loops.instrument.rescore import RescoreConfig, rescore_all
     from lockedroom.results.compare import compare
-    from lockedroom.results.compare_rendering import render_certificate, satisfied
-    from lockedroom.results.instrument import render_split, split_change
+    from lockedroom.results.comparison.instrument import render_split, split_change
+    from lockedroom.results.comparison.rendering import render_certificate, satisfied
 
     config = RescoreConfig(scorer=args.rescore, scorer_timeout=args.scorer_timeout, scorer_memory=args.scorer_memory)
     with tempfile.TemporaryDirectory(prefix="lockedroom-rescore-") as folder:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lockedroom.cli.json_output import print_json
 
 if TYPE_CHECKING:
-    from lockedroom.loops.court import Case
+    from lockedroom.loops.microscope.court import Case
 
 
 SAMPLES = 2000
@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
     import math
 
     from lockedroom.errors import BadInput
-    from lockedroom.loops.court import hold_court
-    from lockedroom.results.court import render_court
+    from lockedroom.loops.microscope.court import hold_court
+    from lockedroom.results.microscope.court import render_court
 
     if args.policy is not None:
         return _on_policy(args)
@@ -82,10 +82,10 @@ def _on_policy(args: argparse.Namespace) -> int:
 
     from lockedroom.cli.progress import progress_bar
     from lockedroom.learning.estimator import parse_estimator
-    from lockedroom.loops.exact_gradient import judge_on_policy
-    from lockedroom.loops.opening_policy import open_token_policy
+    from lockedroom.loops.microscope.exact_gradient import judge_on_policy
+    from lockedroom.loops.opening.policy import open_token_policy
     from lockedroom.policy.tiny import DATA_FOLDER
-    from lockedroom.results.exact_gradient import render_exact_gradient
+    from lockedroom.results.microscope.exact_gradient import render_exact_gradient
     from lockedroom.scorer.builtin import find_builtin
 
     _refuse(args, _OF_WORLDS, "is about the court's own worlds and does not go with --policy")
@@ -115,7 +115,7 @@ def _refuse(args: argparse.Namespace, names: Sequence[str], why: str) -> None:
 def _asked(args: argparse.Namespace) -> list[tuple[str, Case]]:
     from lockedroom.errors import BadInput
     from lockedroom.learning.estimator import parse_estimator
-    from lockedroom.loops.court_foreign import CALL_SECONDS, Named
+    from lockedroom.loops.microscope.court_foreign import CALL_SECONDS, Named
 
     asked: list[tuple[str, Case]] = [(" ".join(given), parse_estimator(given)) for given in args.estimator or ()]
     if args.module is None:

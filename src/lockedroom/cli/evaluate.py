@@ -62,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print the summary. Exit 0, or the code of the error raised."""
     from lockedroom.cli.progress import attempts_of, progress_bar, recorded_attempts
     from lockedroom.errors import BadInput
-    from lockedroom.loops.configuration import read_config
     from lockedroom.loops.evaluate import evaluate
+    from lockedroom.loops.evaluating.configuration import read_config
     from lockedroom.results.run_folder import default_folder
 
     given = {name: value for name, value in vars(args).items() if value is not None}
@@ -93,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def print_evaluated(done: Evaluated, *, as_json: bool) -> None:
-    from lockedroom.results.rendering import render_summary
+    from lockedroom.results.evaluation.rendering import render_summary
 
     if as_json:
         print_json({"run": str(done.path), "summary": done.summary, "exact": done.exact})
@@ -101,7 +101,7 @@ def print_evaluated(done: Evaluated, *, as_json: bool) -> None:
     timing = done.manifest.timing
     print(render_summary(done.summary, done.manifest))
     if done.exact is not None:
-        from lockedroom.results.exact import render_exact
+        from lockedroom.results.evaluation.exact import render_exact
 
         print(render_exact(done.exact))
     rate = timing.attempts / timing.seconds if timing.seconds else 0.0

@@ -46,8 +46,8 @@ def run(args: argparse.Namespace) -> int:
         return _place_runs(args)
     require_torch("the frontier")
     from lockedroom.cli.progress import progress_bar
-    from lockedroom.loops.frontier import completions_of, trace_frontier
-    from lockedroom.results.frontier import FrontierSetting, render_frontier
+    from lockedroom.loops.microscope.frontier import completions_of, trace_frontier
+    from lockedroom.results.microscope.frontier import FrontierSetting, render_frontier
 
     given = {
         name: getattr(args, name)
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 def _place_runs(args: argparse.Namespace) -> int:
     from lockedroom.cli.microscope import whole_numbers
     from lockedroom.errors import BadInput
-    from lockedroom.results.run_frontier import NS, place_runs, render_run_frontier
+    from lockedroom.results.microscope.run_frontier import NS, place_runs, render_run_frontier
 
     for name in ("world", "betas", "steps", "draws", "learning_rate", "seed", "out"):
         if getattr(args, name) is not None:

@@ -63,7 +63,7 @@ def _add_add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run_check(args: argparse.Namespace) -> int:
     """Print disagreements; exit 1 when there is one."""
-    from lockedroom.loops.golden import check_goldens
+    from lockedroom.loops.instrument.golden import check_goldens
     from lockedroom.visible import visible
 
     checked = check_goldens(
@@ -88,7 +88,7 @@ def run_check(args: argparse.Namespace) -> int:
 
 def run_add(args: argparse.Namespace) -> int:
     """Append, and say what was added."""
-    from lockedroom.loops.golden import add_goldens
+    from lockedroom.loops.instrument.golden import add_goldens
     from lockedroom.safeguards.audit.cases import Kind
 
     added = add_goldens(

@@ -48,9 +48,9 @@ def run(args: argparse.Namespace) -> int:
     require_torch("the Goodhart experiment")
     if args.plot is not None:
         check_plot(args.plot)
-    from lockedroom.loops.goodhart import watch_goodhart
+    from lockedroom.loops.microscope.goodhart import watch_goodhart
     from lockedroom.policy.tiny import DATA_FOLDER
-    from lockedroom.results.goodhart import GoodhartSetting, render_goodhart
+    from lockedroom.results.microscope.goodhart import GoodhartSetting, render_goodhart
 
     dataset = Path(args.dataset) if args.dataset else DATA_FOLDER / "train.jsonl"
     dev = Path(args.dev) if args.dev else dataset.with_name("dev.jsonl")

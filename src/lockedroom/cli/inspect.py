@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     """Print the records asked for; exit 0."""
     from lockedroom.errors import BadInput
     from lockedroom.jsonl import encode_lines
-    from lockedroom.results.inspection import Wanted, find_records
+    from lockedroom.results.evaluation.inspection import Wanted, find_records
     from lockedroom.visible import ascii_json
 
     wanted = Wanted(args.code, args.failures, tuple(args.id or ()))
@@ -66,7 +66,7 @@ def _print_rates(run: Path, show: int, *, as_json: bool) -> int:
     import heapq
 
     from lockedroom.jsonl import encode_lines
-    from lockedroom.results.inspection import ExampleRate, example_rates
+    from lockedroom.results.evaluation.inspection import ExampleRate, example_rates
     from lockedroom.results.text_table import text_table
     from lockedroom.visible import ascii_json, visible
 

@@ -14,7 +14,7 @@ from lockedroom.cli.json_output import print_json
 
 if TYPE_CHECKING:
     from lockedroom.loops.learn import Learned, Progress
-    from lockedroom.results.learning import Evaluation, StepMetrics
+    from lockedroom.results.learning.metrics import Evaluation, StepMetrics
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot is not None:
         check_plot(args.plot)
     from lockedroom.loops.learn import learn
-    from lockedroom.loops.learn_configuration import ESTIMATOR_FLAGS, read_learn_config
+    from lockedroom.loops.learning.configuration import ESTIMATOR_FLAGS, read_learn_config
     from lockedroom.results.run_folder import default_folder
 
     given = {name: value for name, value in vars(args).items() if value is not None}
@@ -135,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _shown(show: Callable[[int, str], None]) -> Progress:
-    from lockedroom.results.learning import Evaluation, StepMetrics
+    from lockedroom.results.learning.metrics import Evaluation, StepMetrics
 
     dev, done = "", 0
 
@@ -171,7 +171,7 @@ def _print_learned(done: Learned, *, as_json: bool) -> None:
     if as_json:
         print_json({"run": str(done.path), "summary": done.summary})
         return
-    from lockedroom.results.learning_rendering import render_learning
+    from lockedroom.results.learning.rendering import render_learning
 
     print(render_learning(done.summary))
     timing = done.manifest.timing

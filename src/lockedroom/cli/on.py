@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lockedroom.loops.engine import Engine
+    from lockedroom.loops.opening.engine import Engine
 
 
 def add_on_flag(parser: argparse.ArgumentParser) -> None:

@@ -59,7 +59,7 @@ def watched(what: str, run: Path | None, every: float = WATCH_SECONDS) -> Callab
         return lambda: what
     import time
 
-    from lockedroom.results.watching import Stream, watch_interval
+    from lockedroom.results.evaluation.watching import Stream, watch_interval
 
     stream = Stream(run)
     text, due = what, time.monotonic() + every

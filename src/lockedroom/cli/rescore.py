@@ -29,8 +29,8 @@ def run(args: argparse.Namespace) -> int:
     """Re-score and print each new summary; exit 0."""
     from lockedroom.cli.json_output import print_json
     from lockedroom.cli.progress import progress_bar, records_of
-    from lockedroom.loops.rescore import RescoreConfig, rescore_all
-    from lockedroom.results.rendering import render_summary
+    from lockedroom.loops.instrument.rescore import RescoreConfig, rescore_all
+    from lockedroom.results.evaluation.rendering import render_summary
 
     runs = [Path(name) for name in args.runs]
     config = RescoreConfig(scorer=args.scorer, scorer_timeout=args.scorer_timeout, scorer_memory=args.scorer_memory)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lockedroom.cli.scorer_limits import add_scorer_limits
 
 if TYPE_CHECKING:
-    from lockedroom.loops.scorer_checks import Change, Limits
+    from lockedroom.loops.instrument.scorer_checks import Change, Limits
     from lockedroom.records import Failure, Score
 
 LOCK = "scorer.lock.json"
@@ -69,8 +69,8 @@ def run_diff(args: argparse.Namespace) -> int:
     """Print the flip matrix; exit 1 when any verdict differs."""
     from lockedroom.cli.json_output import print_json
     from lockedroom.errors import BadInput
-    from lockedroom.loops.scorer_checks import diff_scorers
-    from lockedroom.results.instrument import render_flips
+    from lockedroom.loops.instrument.scorer_checks import diff_scorers
+    from lockedroom.results.comparison.instrument import render_flips
     from lockedroom.visible import visible
 
     if args.show < 0:
@@ -97,7 +97,7 @@ def run_diff(args: argparse.Namespace) -> int:
 def run_lock(args: argparse.Namespace) -> int:
     """Write or check the lock; exit 1 on a finding."""
     from lockedroom.cli.json_output import print_json
-    from lockedroom.loops.scorer_checks import lock_scorer
+    from lockedroom.loops.instrument.scorer_checks import lock_scorer
     from lockedroom.visible import visible
 
     goldens = [Path(name) for name in args.golden]
@@ -131,7 +131,7 @@ def run_lock(args: argparse.Namespace) -> int:
 
 
 def _limits(args: argparse.Namespace) -> Limits:
-    from lockedroom.loops.scorer_checks import Limits
+    from lockedroom.loops.instrument.scorer_checks import Limits
 
     return Limits(args.scorer_timeout, args.scorer_memory)
 

@@ -21,8 +21,8 @@ from lockedroom.cli.select_flags import (
 )
 
 if TYPE_CHECKING:
-    from lockedroom.loops.configuration import EvaluateConfig
-    from lockedroom.loops.engine import Engine
+    from lockedroom.loops.evaluating.configuration import EvaluateConfig
+    from lockedroom.loops.opening.engine import Engine
     from lockedroom.loops.select import Selected
 
 DESCRIPTION = """Loop B. Picks one of n draws with a selector and says what that bought: the policy does not change. From a
@@ -104,7 +104,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Select and print. Exit 0, or the code of the error raised."""
     from lockedroom.errors import BadInput
-    from lockedroom.loops.select_opening import require_selector
+    from lockedroom.loops.selecting.opening import require_selector
     from lockedroom.results.run_folder import default_folder
 
     out = Path(args.out) if args.out else default_folder("select")
@@ -123,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
 def _select(args: argparse.Namespace, out: Path) -> int:
     from lockedroom.cli.progress import progress_bar, records_of
     from lockedroom.loops.select import select
-    from lockedroom.loops.select_opening import check_before_drawing
+    from lockedroom.loops.selecting.opening import check_before_drawing
 
     _require_source(args)
     check_before_drawing(select_config(args, out, None), None if args.source else args.draws)
@@ -150,8 +150,8 @@ def _select(args: argparse.Namespace, out: Path) -> int:
 def _search(args: argparse.Namespace, out: Path) -> int:
     from lockedroom.cli.json_output import print_json
     from lockedroom.cli.progress import attempts_of, progress_bar
-    from lockedroom.loops.search import search
-    from lockedroom.results.search import render_search
+    from lockedroom.loops.selecting.search import search
+    from lockedroom.results.selection.search import render_search
 
     config = search_config(args)
     with progress_bar("search", total=lambda: attempts_of(Path(config.dataset), 1, config.limit)) as progress:
@@ -173,8 +173,8 @@ def _draw_until_pass(args: argparse.Namespace, out: Path) -> int:
     from lockedroom.cli.json_output import print_json
     from lockedroom.cli.progress import progress_bar
     from lockedroom.errors import BadInput
-    from lockedroom.loops.select_adaptive import draw_until_pass
-    from lockedroom.results.adaptive import render_adaptive
+    from lockedroom.loops.selecting.adaptive import draw_until_pass
+    from lockedroom.results.selection.adaptive import render_adaptive
 
     if args.dataset is None or args.draws is None:
         raise BadInput(
@@ -248,7 +248,7 @@ def _require_same(config: EvaluateConfig, out: Path) -> None:
     import msgspec
 
     from lockedroom.errors import BadInput
-    from lockedroom.loops.configuration import read_config
+    from lockedroom.loops.evaluating.configuration import read_config
 
     made = read_config({}, {}, resumed=out)
     settled = {name: getattr(made, name) for name in ("scorer_sha256", "scorer_fingerprint")}
@@ -258,7 +258,7 @@ def _require_same(config: EvaluateConfig, out: Path) -> None:
 
 def _print(done: Selected, *, as_json: bool) -> None:
     from lockedroom.cli.json_output import print_json
-    from lockedroom.results.selection_rendering import render_selection
+    from lockedroom.results.selection.rendering import render_selection
 
     if as_json:
         print_json({"run": str(done.path), "selection": done.selection})

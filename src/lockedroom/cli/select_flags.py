@@ -11,9 +11,9 @@ from lockedroom.cli.backend_flags import BACKEND_FLAGS, backend_config, backend_
 from lockedroom.cli.sampling_flags import SAMPLING_FLAGS
 
 if TYPE_CHECKING:
-    from lockedroom.loops.configuration import EvaluateConfig
-    from lockedroom.loops.search import SearchConfig
-    from lockedroom.loops.select_opening import SelectConfig
+    from lockedroom.loops.evaluating.configuration import EvaluateConfig
+    from lockedroom.loops.selecting.opening import SelectConfig
+    from lockedroom.loops.selecting.search import SearchConfig
     from lockedroom.records import Sampling
 
 SEARCHES = ("viable-sampling", "viable-beam", "beam")
@@ -64,7 +64,7 @@ def refuse_idle_flags(args: argparse.Namespace) -> None:
 
 def evaluate_config(args: argparse.Namespace, *, fresh: bool = False) -> EvaluateConfig:
     """Return how the draws are made; `fresh` ones have another seed, hashed so that nobody counts up to it."""
-    from lockedroom.loops.configuration import read_config
+    from lockedroom.loops.evaluating.configuration import read_config
 
     names = ("dataset", "policy", "completions", "draws", "limit", "split", "declare", "confidence", "threads", "exact",
              "scorer_timeout", "scorer_memory")  # fmt: skip
@@ -81,7 +81,7 @@ def evaluate_config(args: argparse.Namespace, *, fresh: bool = False) -> Evaluat
 
 
 def select_config(args: argparse.Namespace, pool: Path, confirm: str | None) -> SelectConfig:
-    from lockedroom.loops.select_opening import SelectConfig
+    from lockedroom.loops.selecting.opening import SelectConfig
 
     rates, audit = _rates(args.verifier_errors)
     limits = {name: given for name in ("scorer_timeout", "scorer_memory") if (given := getattr(args, name)) is not None}
@@ -105,7 +105,7 @@ def select_config(args: argparse.Namespace, pool: Path, confirm: str | None) -> 
 
 def search_config(args: argparse.Namespace) -> SearchConfig:
     from lockedroom.errors import BadInput
-    from lockedroom.loops.search import SearchConfig
+    from lockedroom.loops.selecting.search import SearchConfig
 
     if args.dataset is None or args.policy is None:
         raise BadInput(

@@ -10,7 +10,7 @@ from lockedroom.cli.backend_flags import add_backend_flags, backend_config, back
 from lockedroom.cli.json_output import print_json
 
 if TYPE_CHECKING:
-    from lockedroom.loops.reading import FormatTax, TextReading
+    from lockedroom.loops.microscope.reading import FormatTax, TextReading
     from lockedroom.protocols import TokenPolicy
 
 
@@ -52,8 +52,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Print the readings; exit 0."""
     from lockedroom.errors import BadInput
-    from lockedroom.loops.opening_policy import open_token_policy
-    from lockedroom.loops.reading import read_spellings, read_texts
+    from lockedroom.loops.microscope.reading import read_spellings, read_texts
+    from lockedroom.loops.opening.policy import open_token_policy
     from lockedroom.records import Example, Sampling
     from lockedroom.scorer.builtin import find_builtin
 
@@ -95,8 +95,8 @@ def _run_records(args: argparse.Namespace) -> int:
     if args.show is not None and args.show < 1:
         raise BadInput(f"--show {args.show}: must be at least 1")
     require_torch("the token X-ray")
-    from lockedroom.loops.xray import SHOWN, Wanted, xray_run
-    from lockedroom.results.xray import render_xrays
+    from lockedroom.loops.microscope.xray import SHOWN, Wanted, xray_run
+    from lockedroom.results.microscope.xray import render_xrays
 
     wanted = Wanted(tuple(args.id or ()), args.draw, args.code, args.step, args.show or SHOWN)
     xrays = xray_run(
@@ -120,8 +120,8 @@ def _refuse(args: argparse.Namespace, names: Sequence[str], why: str) -> None:
 
 
 def _print(policy: TokenPolicy, readings: Sequence[TextReading], tax: FormatTax | None, prompt: str | None) -> None:
+    from lockedroom.results.microscope.xray import shown_piece
     from lockedroom.results.text_table import text_table
-    from lockedroom.results.xray import shown_piece
     from lockedroom.visible import visible
 
     if prompt is None:
@@ -166,15 +166,15 @@ def _print(policy: TokenPolicy, readings: Sequence[TextReading], tax: FormatTax 
 
 
 def _steps(reading: TextReading) -> str:
-    from lockedroom.results.xray import shown_piece
+    from lockedroom.results.microscope.xray import shown_piece
 
     pieces = [*(shown_piece(token.piece) for token in reading.tokens), "(end)"]
     return " · ".join(f"{piece} ({step:.2f})" for piece, step in zip(pieces, reading.token_logprobs, strict=True))
 
 
 def _print_split(reading: TextReading) -> None:
+    from lockedroom.results.microscope.xray import shown_piece
     from lockedroom.results.text_table import text_table
-    from lockedroom.results.xray import shown_piece
     from lockedroom.visible import visible
 
     print(

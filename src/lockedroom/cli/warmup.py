@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     from lockedroom.cli.json_output import print_json
     from lockedroom.cli.progress import steps_bar
-    from lockedroom.loops.warmup import WarmupConfig, warm_up
+    from lockedroom.loops.learning.warmup import WarmupConfig, warm_up
 
     given = {name: value for name, value in vars(args).items() if value is not None}
     table = {name: given[name] for name in _PLAIN if name in given} | backend_config(args)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lockedroom.results.watching import Seen
+    from lockedroom.results.evaluation.watching import Seen
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     import time
 
     from lockedroom.errors import BadInput
-    from lockedroom.results.watching import Stream, is_finished
+    from lockedroom.results.evaluation.watching import Stream, is_finished
 
     if not 0 < args.confidence < 1:
         raise BadInput(f"--confidence {args.confidence}: must lie between 0 and 1, e.g. 0.95")
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(args: argparse.Namespace, seen: Seen, *, finished: bool) -> None:
-    from lockedroom.results.watching import watch_interval
+    from lockedroom.results.evaluation.watching import watch_interval
 
     interval = watch_interval(seen, args.confidence)
     if args.json:

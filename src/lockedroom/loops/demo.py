@@ -14,20 +14,20 @@ from typing import TypeAlias
 import msgspec
 
 from lockedroom.errors import NotComparable
-from lockedroom.loops.audit import AuditConfig, audit
-from lockedroom.loops.configuration import EvaluateConfig
 from lockedroom.loops.evaluate import evaluate
+from lockedroom.loops.evaluating.configuration import EvaluateConfig
+from lockedroom.loops.instrument.audit import AuditConfig, audit
 from lockedroom.loops.look import LookOptions, SealOptions, look, seal_dataset
 from lockedroom.loops.select import select
-from lockedroom.loops.select_opening import SelectConfig
+from lockedroom.loops.selecting.opening import SelectConfig
 from lockedroom.policy.tiny import DATA_FOLDER
 from lockedroom.records import Outcome, Sampling
 from lockedroom.results.compare import CompareOptions, compare
-from lockedroom.results.goodhart import Arm, GoodhartSetting
-from lockedroom.results.inspection import Wanted, code_of, find_records
-from lockedroom.results.learning import Evaluation, StepMetrics
-from lockedroom.results.learning_summary import Change, LearningSummary
-from lockedroom.results.summary import Summary
+from lockedroom.results.evaluation.inspection import Wanted, code_of, find_records
+from lockedroom.results.evaluation.summary import Summary
+from lockedroom.results.learning.metrics import Evaluation, StepMetrics
+from lockedroom.results.learning.summary import Change, LearningSummary
+from lockedroom.results.microscope.goodhart import Arm, GoodhartSetting
 from lockedroom.safeguards.audit.examination import Report
 from lockedroom.safeguards.audit.report import Verdict
 from lockedroom.stats.intervals import Interval
@@ -174,8 +174,8 @@ def _tell_select(stage: Stage) -> Told:
 def _tell_learn(stage: Stage) -> Told:
     """Loop C: the same scorer, now as a teacher."""
     from lockedroom.loops.learn import learn  # PyTorch, for those who have it
-    from lockedroom.loops.learn_opening import LearnConfig
-    from lockedroom.loops.learner import LearnerSettings
+    from lockedroom.loops.learning.opening import LearnConfig
+    from lockedroom.loops.learning.update import LearnerSettings
 
     config = LearnConfig(
         dataset=str(TRAIN),
@@ -264,7 +264,7 @@ def _tell_refusal(stage: Stage) -> Told:
 
 def _tell_goodhart(stage: Stage) -> Told:
     """What an optimizer does to a scorer that fails its audit."""
-    from lockedroom.loops.goodhart import watch_goodhart  # PyTorch, as above
+    from lockedroom.loops.microscope.goodhart import watch_goodhart  # PyTorch, as above
 
     with stage.bar("goodhart", GOODHART.steps * GOODHART.prompts * GOODHART.group) as progress:
         arm = watch_goodhart(GOODHART, stage.out / GAP, command=COMMAND, progress=progress).arms[0]

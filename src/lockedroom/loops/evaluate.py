@@ -20,22 +20,30 @@ from lockedroom.dataset.load import canonical_line, read_examples
 from lockedroom.errors import BadInput, CannotWrite, Sealed
 from lockedroom.jsonl import encode_lines, read_batches
 from lockedroom.loops.attempt import attempt
-from lockedroom.loops.configuration import EvaluateConfig, check_config, encode_config, settle
-from lockedroom.loops.engine import Engine, refuse_streaming
-from lockedroom.loops.exact import measure_exactly, require_exact
-from lockedroom.loops.opening import Opened, identify, open_named, room_prompts
-from lockedroom.loops.receipts import USAGE_JSON, ReceiptFile
-from lockedroom.loops.resuming import take_over
-from lockedroom.loops.streaming import open_receipts, stream_records
+from lockedroom.loops.evaluating.configuration import EvaluateConfig, check_config, encode_config, settle
+from lockedroom.loops.evaluating.exact import measure_exactly, require_exact
+from lockedroom.loops.evaluating.receipts import USAGE_JSON, ReceiptFile
+from lockedroom.loops.evaluating.resuming import take_over
+from lockedroom.loops.evaluating.streaming import open_receipts, stream_records
+from lockedroom.loops.opening.engine import Engine, refuse_streaming
+from lockedroom.loops.opening.named import Opened, identify, open_named, room_prompts
 from lockedroom.policy.recorded import RecordedPolicy
 from lockedroom.protocols import BatchScorer, TokenPolicy
 from lockedroom.records import Example, Record, Sampling
-from lockedroom.results.exact import EXACT_JSON, EXACT_JSONL, Exact, ExactExample, render_exact, sampled_beside, sum_up
+from lockedroom.results.evaluation.exact import (
+    EXACT_JSON,
+    EXACT_JSONL,
+    Exact,
+    ExactExample,
+    render_exact,
+    sampled_beside,
+    sum_up,
+)
+from lockedroom.results.evaluation.rendering import render_summary
+from lockedroom.results.evaluation.summary import Summary, summarise
+from lockedroom.results.evaluation.tally import Tally
 from lockedroom.results.notebook import as_html
-from lockedroom.results.rendering import render_summary
 from lockedroom.results.run_folder import EXAMPLES, PIECES, SUMMARY_JSON, SUMMARY_MD, RunFolder, indented_json
-from lockedroom.results.summary import Summary, summarise
-from lockedroom.results.tally import Tally
 from lockedroom.safeguards import manifest as manifests
 from lockedroom.safeguards.room import DatasetIdentity, Room, ScorerIdentity
 from lockedroom.scorer.identity import source_sha256
@@ -187,10 +195,10 @@ def _parts(
 ) -> Callable[[range], Iterator[tuple[Tally, Iterator[tuple[bytes, int]]]]]:
     """Return what scores examples elsewhere: pieces in processes of this machine, or parcels on an engine."""
     if engine is None:
-        from lockedroom.loops.pieces import run_pieces  # multiprocessing, for those who ask for it
+        from lockedroom.loops.evaluating.pieces import run_pieces  # multiprocessing, for those who ask for it
 
         return lambda examples: run_pieces(config, opened, run.path, examples, workers)
-    from lockedroom.loops.parcels import run_parcels
+    from lockedroom.loops.evaluating.parcels import run_parcels
 
     return lambda examples: run_parcels(config, opened, run.path, examples, identity=identity, engine=engine)
 

@@ -16,18 +16,18 @@ import msgspec
 
 from lockedroom.errors import BadInput
 from lockedroom.loops.attempt import judge
-from lockedroom.loops.learn_batch import Draw
-from lockedroom.loops.learn_guards import refuse_far, refuse_no_signal, refuse_undrawn
-from lockedroom.loops.learn_measure import evaluate_now, learned_name, measure, save_learned, weight_files
-from lockedroom.loops.learn_opening import LearnConfig, Learning, open_learning
-from lockedroom.loops.learn_order import step_examples
-from lockedroom.loops.learner import Learner, LearnerState
-from lockedroom.loops.opening import room_prompts
+from lockedroom.loops.learning.batch import Draw
+from lockedroom.loops.learning.guards import refuse_far, refuse_no_signal, refuse_undrawn
+from lockedroom.loops.learning.measure import evaluate_now, learned_name, measure, save_learned, weight_files
+from lockedroom.loops.learning.opening import LearnConfig, Learning, open_learning
+from lockedroom.loops.learning.order import step_examples
+from lockedroom.loops.learning.update import Learner, LearnerState
+from lockedroom.loops.opening.named import room_prompts
 from lockedroom.records import Completion, Example, Failure, Score
-from lockedroom.results.learning import Evaluation, StepMetrics
-from lockedroom.results.learning_folder import LearningFolder
-from lockedroom.results.learning_rendering import render_learning
-from lockedroom.results.learning_summary import LEARNING_JSON, LEARNING_MD, LearningSummary, Plan, sum_up_learning
+from lockedroom.results.learning.folder import LearningFolder
+from lockedroom.results.learning.metrics import Evaluation, StepMetrics
+from lockedroom.results.learning.rendering import render_learning
+from lockedroom.results.learning.summary import LEARNING_JSON, LEARNING_MD, LearningSummary, Plan, sum_up_learning
 from lockedroom.results.notebook import as_html
 from lockedroom.results.run_folder import EXAMPLES, indented_json
 from lockedroom.safeguards import manifest as manifests

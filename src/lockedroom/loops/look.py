@@ -17,8 +17,8 @@ from lockedroom.dataset.load import canonical_line, first_refused_by, read_examp
 from lockedroom.errors import BadInput, NotComparable
 from lockedroom.jsonl import read_batches
 from lockedroom.loops.attempt import judge
-from lockedroom.loops.configuration import EvaluateConfig, check_config
-from lockedroom.loops.opening import Opened, identify, open_named, open_scorer
+from lockedroom.loops.evaluating.configuration import EvaluateConfig, check_config
+from lockedroom.loops.opening.named import Opened, identify, open_named, open_scorer
 from lockedroom.policy.recorded import RecordedPolicy
 from lockedroom.protocols import BatchScorer, Scorer
 from lockedroom.records import Completion, Example, Failure, FailureCode, Outcome, Sampling, Score

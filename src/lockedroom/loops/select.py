@@ -20,8 +20,8 @@ import msgspec
 
 from lockedroom.dataset.load import canonical_line
 from lockedroom.jsonl import encode_lines, read_batches
-from lockedroom.loops.engine import Engine
-from lockedroom.loops.select_opening import (
+from lockedroom.loops.opening.engine import Engine
+from lockedroom.loops.selecting.opening import (
     Chosen,
     Judges,
     SelectConfig,
@@ -34,12 +34,13 @@ from lockedroom.loops.select_opening import (
     require_selector,
     settle_select_config,
 )
-from lockedroom.loops.select_parcels import judge_draws, judged_on
+from lockedroom.loops.selecting.parcels import judge_draws, judged_on
 from lockedroom.records import Example, Record
-from lockedroom.results.exact import EXACT_JSONL
+from lockedroom.results.evaluation.exact import EXACT_JSONL
+from lockedroom.results.evaluation.rendering import render_summary
+from lockedroom.results.evaluation.summary import Summary, summarise
+from lockedroom.results.evaluation.tally import Tally
 from lockedroom.results.notebook import as_html
-from lockedroom.results.picking import make_pool, pick
-from lockedroom.results.rendering import render_summary
 from lockedroom.results.run_folder import (
     EXAMPLES,
     RECORDS,
@@ -50,8 +51,7 @@ from lockedroom.results.run_folder import (
     indented_json,
     writing,
 )
-from lockedroom.results.selection import Selection, best_at, confirm, finish
-from lockedroom.results.selection_files import (
+from lockedroom.results.selection.files import (
     ANSWERS,
     CHOICES,
     CONFIRM,
@@ -62,10 +62,10 @@ from lockedroom.results.selection_files import (
     Answers,
     read_exact,
 )
-from lockedroom.results.selection_rendering import render_selection
-from lockedroom.results.selection_sums import SelectionSums
-from lockedroom.results.summary import Summary, summarise
-from lockedroom.results.tally import Tally
+from lockedroom.results.selection.numbers import Selection, best_at, confirm, finish
+from lockedroom.results.selection.picking import make_pool, pick
+from lockedroom.results.selection.rendering import render_selection
+from lockedroom.results.selection.sums import SelectionSums
 from lockedroom.safeguards import manifest as manifests
 
 RECORDS_AT_A_TIME = 16_384

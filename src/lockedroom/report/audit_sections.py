@@ -10,7 +10,7 @@ import msgspec
 from lockedroom.jsonl import read_batches
 from lockedroom.report.blocks import Chart, Fact, Rows, Section, Series, Table
 from lockedroom.report.numerals import counted, span
-from lockedroom.results.audit_folder import FINDINGS
+from lockedroom.results.audit.folder import FINDINGS
 from lockedroom.results.run_folder import SUMMARY_JSON
 from lockedroom.safeguards.audit.examination import Report
 from lockedroom.safeguards.audit.mining import Find, Mined, Share

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lockedroom.records import Completion, Example, Record, Score
 from lockedroom.report.blocks import Piece, Records, Shown
-from lockedroom.results.inspection import code_of, read_pairs, read_summary
+from lockedroom.results.evaluation.inspection import code_of, read_pairs, read_summary
 from lockedroom.safeguards.manifest import Manifest
 from lockedroom.visible import visible
 

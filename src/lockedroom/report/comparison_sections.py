@@ -7,9 +7,9 @@ import json
 from lockedroom.report.blocks import Chart, Fact, Row, Rows, Section, Series, Table, Tone
 from lockedroom.report.numerals import counted, signed, signed_span
 from lockedroom.results.compare import Against, Anyway, Certificate, RunFacts
-from lockedroom.results.migration import Discordant, ShownDraw
-from lockedroom.results.paired_numbers import FailureBounds
-from lockedroom.results.summary import Estimate
+from lockedroom.results.comparison.migration import Discordant, ShownDraw
+from lockedroom.results.comparison.paired_numbers import FailureBounds
+from lockedroom.results.evaluation.summary import Estimate
 from lockedroom.stats.verdict import Verdict
 from lockedroom.visible import visible
 

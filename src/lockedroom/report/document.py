@@ -45,12 +45,12 @@ from lockedroom.report.run_sections import (
     selected_by,
     selection_sections,
 )
-from lockedroom.results.audit_check import open_audit
+from lockedroom.results.audit.check import open_audit
 from lockedroom.results.compare import CompareOptions, compare, compare_anyway
-from lockedroom.results.compare_rendering import STAMP
-from lockedroom.results.inspection import read_summary
+from lockedroom.results.comparison.rendering import STAMP
+from lockedroom.results.evaluation.inspection import read_summary
 from lockedroom.results.kinds import Held, verify_folder
-from lockedroom.results.learning_summary import BASE, LEARNED
+from lockedroom.results.learning.summary import BASE, LEARNED
 from lockedroom.safeguards.manifest import Manifest, read_manifest
 from lockedroom.visible import visible
 

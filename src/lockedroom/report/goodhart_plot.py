@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lockedroom.report.plots import BLUE, GREY, RED, require_matplotlib
-from lockedroom.results.goodhart import Arm, GoodhartResult
+from lockedroom.results.microscope.goodhart import Arm, GoodhartResult
 from lockedroom.results.run_folder import writing
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from lockedroom.jsonl import read_batches
 from lockedroom.report.learning_sections import read_learning
 from lockedroom.report.plots import BLUE, GREY, RED, require_matplotlib
-from lockedroom.results.learning import EVALUATIONS, STEPS, Evaluation, StepMetrics
+from lockedroom.results.learning.metrics import EVALUATIONS, STEPS, Evaluation, StepMetrics
 from lockedroom.results.run_folder import writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from lockedroom.results.learning_summary import LearningSummary
+    from lockedroom.results.learning.summary import LearningSummary
 
 
 def plot_learning(run: Path, path: Path) -> None:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lockedroom.report.plots import BLUE, GREY, RED, require_matplotlib
-from lockedroom.results.bandit import BanditResult, StepLine
-from lockedroom.results.frontier import FrontierResult
+from lockedroom.results.microscope.bandit import BanditResult, StepLine
+from lockedroom.results.microscope.frontier import FrontierResult
+from lockedroom.results.microscope.run_frontier import RunFrontier
 from lockedroom.results.run_folder import writing
-from lockedroom.results.run_frontier import RunFrontier
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,9 +12,9 @@ from lockedroom.jsonl import read_batches
 from lockedroom.report.blocks import Chart, Fact, Rows, Section, Series, Table, Tone
 from lockedroom.report.numerals import counted, signed
 from lockedroom.report.reward_against_kl import reward_against_kl
-from lockedroom.results.learning import EVALUATIONS, STEPS, Evaluation, StepMetrics
-from lockedroom.results.learning_rendering import equal_sentences
-from lockedroom.results.learning_summary import LEARNING_JSON, Change, LearningSummary
+from lockedroom.results.learning.metrics import EVALUATIONS, STEPS, Evaluation, StepMetrics
+from lockedroom.results.learning.rendering import equal_sentences
+from lockedroom.results.learning.summary import LEARNING_JSON, Change, LearningSummary
 from lockedroom.visible import visible
 
 CODES_DRAWN = 6

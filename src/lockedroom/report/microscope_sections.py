@@ -11,9 +11,9 @@ from lockedroom.report.blocks import Chart, Fact, Rows, Section, Series, Table
 from lockedroom.report.numerals import signed, signed_span, span
 from lockedroom.report.reward_against_kl import FRONTIER, LEARNED, SELECTED
 from lockedroom.report.run_sections import run_series
-from lockedroom.results.bandit import STEPS_JSONL, BanditResult, BaselineTable, StepLine
-from lockedroom.results.frontier import RESULT_JSON, FrontierResult
-from lockedroom.results.goodhart import Arm, GoodhartResult
+from lockedroom.results.microscope.bandit import STEPS_JSONL, BanditResult, BaselineTable, StepLine
+from lockedroom.results.microscope.frontier import RESULT_JSON, FrontierResult
+from lockedroom.results.microscope.goodhart import Arm, GoodhartResult
 from lockedroom.stats.one_run import RunEstimate
 from lockedroom.visible import visible
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from lockedroom.errors import BadInput, MissingExtra
 from lockedroom.results.run_folder import writing
-from lockedroom.results.selection import Selection
-from lockedroom.results.selectors import PROXY
+from lockedroom.results.selection.numbers import Selection
+from lockedroom.results.selection.selectors import PROXY
 from lockedroom.stats.intervals import Interval
 from lockedroom.stats.one_run import RunEstimate
 from lockedroom.visible import visible

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lockedroom.report.blocks import Chart, Section, Series
-from lockedroom.results.learning import Evaluation
-from lockedroom.results.learning_summary import LearningSummary
-from lockedroom.results.run_frontier import place_read
+from lockedroom.results.learning.metrics import Evaluation
+from lockedroom.results.learning.summary import LearningSummary
+from lockedroom.results.microscope.run_frontier import place_read
 from lockedroom.stats.selection import best_of_n_kl_bound
 
 # In this order on every chart, so that one colour means one thing.

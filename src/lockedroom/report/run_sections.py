@@ -11,12 +11,12 @@ from lockedroom.records import Outcome
 from lockedroom.report.blocks import Cell, Chart, Fact, Rows, Section, Series, Table
 from lockedroom.report.browse import MOST_CHARACTERS, MOST_RECORDS, browse
 from lockedroom.report.numerals import counted, span
-from lockedroom.results.adaptive import ADAPTIVE_JSON, Adaptive
-from lockedroom.results.exact import EXACT_JSON, Exact
-from lockedroom.results.inspection import read_summary
-from lockedroom.results.selection import Selection
-from lockedroom.results.selection_rendering import INTERVAL_AT, Columns, bought, costs, shows_rewards
-from lockedroom.results.summary import CodeCount, Estimate, Summary
+from lockedroom.results.evaluation.exact import EXACT_JSON, Exact
+from lockedroom.results.evaluation.inspection import read_summary
+from lockedroom.results.evaluation.summary import CodeCount, Estimate, Summary
+from lockedroom.results.selection.adaptive import ADAPTIVE_JSON, Adaptive
+from lockedroom.results.selection.numbers import Selection
+from lockedroom.results.selection.rendering import INTERVAL_AT, Columns, bought, costs, shows_rewards
 from lockedroom.safeguards.manifest import Manifest
 from lockedroom.stats.one_run import RunEstimate
 from lockedroom.stats.pass_at_k import Curve, pass_curve

@@ -16,12 +16,10 @@ import msgspec
 from lockedroom.errors import BadInput, NotComparable
 from lockedroom.jsonl import read_batches
 from lockedroom.records import Example
-from lockedroom.results.columns import Columns, read_columns
-from lockedroom.results.inspection import read_summary
-from lockedroom.results.knobs import Turned, check_knobs, find_turned
-from lockedroom.results.migration import DiscordantIds, Migration, find_discordant, find_migration
-from lockedroom.results.notebook import as_html
-from lockedroom.results.paired_numbers import (
+from lockedroom.results.comparison.columns import Columns, read_columns
+from lockedroom.results.comparison.knobs import Turned, check_knobs, find_turned
+from lockedroom.results.comparison.migration import DiscordantIds, Migration, find_discordant, find_migration
+from lockedroom.results.comparison.paired_numbers import (
     FailureBounds,
     PairedNumbers,
     Question,
@@ -32,9 +30,17 @@ from lockedroom.results.paired_numbers import (
     require_question,
     verdict_of,
 )
-from lockedroom.results.room_difference import FieldDifference, assume_equal, find_differences, refuse, room_fields
+from lockedroom.results.comparison.room_difference import (
+    FieldDifference,
+    assume_equal,
+    find_differences,
+    refuse,
+    room_fields,
+)
+from lockedroom.results.evaluation.inspection import read_summary
+from lockedroom.results.evaluation.summary import Summary
+from lockedroom.results.notebook import as_html
 from lockedroom.results.run_folder import EXAMPLES, RECORDS
-from lockedroom.results.summary import Summary
 from lockedroom.results.verify import verify
 from lockedroom.safeguards import manifest as manifests
 from lockedroom.stats.paired import holm
@@ -99,7 +105,7 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
 
     def _repr_html_(self) -> str:
         """The certificate, as a notebook shows it."""
-        from lockedroom.results.compare_rendering import render_certificate  # which needs this module
+        from lockedroom.results.comparison.rendering import render_certificate  # which needs this module
 
         return as_html(render_certificate(self))
 

@@ -57,7 +57,7 @@ def _records(path: Path) -> Held:
 
 
 def _audit(path: Path) -> Held:
-    from lockedroom.results.audit_check import verify_audit  # the isolated worker, for those who verify audits
+    from lockedroom.results.audit.check import verify_audit  # the isolated worker, for those who verify audits
 
     done = verify_audit(path)
     return Held(
@@ -67,7 +67,7 @@ def _audit(path: Path) -> Held:
 
 
 def _mined(path: Path) -> Held:
-    from lockedroom.results.audit_check import verify_mined
+    from lockedroom.results.audit.check import verify_mined
 
     done = verify_mined(path)
     return Held(
@@ -77,7 +77,7 @@ def _mined(path: Path) -> Held:
 
 
 def _learned(path: Path) -> Held:
-    from lockedroom.results.learning_check import verify_learning
+    from lockedroom.results.learning.check import verify_learning
 
     done = verify_learning(path)
     return Held(
@@ -88,7 +88,7 @@ def _learned(path: Path) -> Held:
 
 
 def _microscope(path: Path) -> Held:
-    from lockedroom.results.microscope_check import verify_microscope
+    from lockedroom.results.microscope.check import verify_microscope
 
     done = verify_microscope(path)
     return Held(

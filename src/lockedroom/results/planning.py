@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lockedroom.errors import BadInput, NotComparable
-from lockedroom.results.columns import Columns, read_columns
+from lockedroom.results.comparison.columns import Columns, read_columns
 from lockedroom.results.verify import verify
 from lockedroom.stats.power import (
     Noise,

@@ -13,14 +13,14 @@ from lockedroom.dataset.load import canonical_line
 from lockedroom.errors import BadInput, Tampered
 from lockedroom.jsonl import encode_lines, read_batches
 from lockedroom.records import Completion, Example, FailureCode, Record, Score
-from lockedroom.results.adaptive import check_adaptive
-from lockedroom.results.exact import EXACT_JSON, EXACT_JSONL, ExactExample, sampled_beside, sum_up
-from lockedroom.results.rendering import render_summary
+from lockedroom.results.evaluation.exact import EXACT_JSON, EXACT_JSONL, ExactExample, sampled_beside, sum_up
+from lockedroom.results.evaluation.rendering import render_summary
+from lockedroom.results.evaluation.summary import summarise
+from lockedroom.results.evaluation.tally import Tally, pair_with_examples
 from lockedroom.results.run_folder import CONFIG, EXAMPLES, RECORDS, SUMMARY_JSON, SUMMARY_MD, indented_json
-from lockedroom.results.search import check_search
-from lockedroom.results.selection_check import check_selection, not_checked_of, refuse_other_format
-from lockedroom.results.summary import summarise
-from lockedroom.results.tally import Tally, pair_with_examples
+from lockedroom.results.selection.adaptive import check_adaptive
+from lockedroom.results.selection.check import check_selection, not_checked_of, refuse_other_format
+from lockedroom.results.selection.search import check_search
 from lockedroom.safeguards import manifest as manifests
 from lockedroom.safeguards.room import prompts_sha256
 from lockedroom.scorer.battery import BATTERY

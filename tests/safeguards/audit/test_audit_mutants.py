@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lockedroom.cli.main import main
-from lockedroom.loops.kill_matrix import Matrix, make_matrix, render_matrix
+from lockedroom.loops.instrument.kill_matrix import Matrix, make_matrix, render_matrix
 from lockedroom.safeguards.audit.mutants import EQUIVALENT, Killed, compiled, generate, unexplained
 from lockedroom.scorer import final_int
 

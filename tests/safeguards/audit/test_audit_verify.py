@@ -59,7 +59,7 @@ def forge(run: Path, name: str, change: Callable[[str], str]) -> None:
 
 def rewrite(run: Path) -> None:
     """Write the summary that forged findings give."""
-    from lockedroom.results.audit_files import files_of, read_report
+    from lockedroom.results.audit.files import files_of, read_report
 
     for name, content in files_of(read_report(run)).items():
         if (run / name).read_bytes() != content:

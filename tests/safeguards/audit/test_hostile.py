@@ -9,7 +9,7 @@ import time
 import pytest
 from examining import HOSTILE, examination
 
-from lockedroom.results.audit_rendering import render_audit
+from lockedroom.results.audit.rendering import render_audit
 from lockedroom.safeguards.audit import behaviour, endurance, stages
 from lockedroom.safeguards.audit.examination import Examination, examine, report_of
 from lockedroom.safeguards.audit.families import sweep
