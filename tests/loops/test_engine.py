@@ -171,7 +171,7 @@ def test_a_server_is_not_asked_by_many_machines(files: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("words", "message"),
     [(["evaluate", "--workers", "2"], "the cluster decides"),
-     (["select", "--selector", "viable-beam"], "decides while it draws"),
+     (["select", "--selector", "viable-beam"], "leave out --on: it has no effect with --selector viable-beam"),
      (["evaluate"], "no such engine")],
 )  # fmt: skip
 def test_flags_that_do_not_go_together_are_one_message(

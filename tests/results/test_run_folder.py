@@ -134,7 +134,7 @@ def test_what_a_kill_in_the_first_moment_leaves_does_not_block_the_folder(tmp_pa
 
 @pytest.mark.parametrize(
     ("config", "message"),
-    [(b'dataset = "other"\n', "dataset: was 'other', now 'd'"), (b'dataset = "d"\nlimit = 3\n', "limit: was 3, now None"),
+    [(b'dataset = "other"\n', "dataset: was 'other', now 'd'"), (b'dataset = "d"\nlimit = 3\n', "limit: was 3, now the default"),
      (b"dataset = ", "not TOML"), (b"\xff", "not TOML")],
 )  # fmt: skip
 def test_a_run_begun_otherwise_is_not_continued(tmp_path: Path, config: bytes, message: str) -> None:
