@@ -26,7 +26,7 @@ from lockedroom.loops.evaluating.receipts import USAGE_JSON, ReceiptFile
 from lockedroom.loops.evaluating.resuming import take_over
 from lockedroom.loops.evaluating.streaming import open_receipts, stream_records
 from lockedroom.loops.opening.engine import Engine, refuse_streaming
-from lockedroom.loops.opening.named import Opened, identify, open_named, room_prompts
+from lockedroom.loops.opening.named import Opened, identify, open_named, room_of
 from lockedroom.policy.recorded import RecordedPolicy
 from lockedroom.protocols import BatchScorer, TokenPolicy
 from lockedroom.records import Example, Record, Sampling
@@ -45,7 +45,7 @@ from lockedroom.results.evaluation.tally import Tally
 from lockedroom.results.notebook import as_html
 from lockedroom.results.run_folder import EXAMPLES, PIECES, SUMMARY_JSON, SUMMARY_MD, RunFolder, indented_json
 from lockedroom.safeguards import manifest as manifests
-from lockedroom.safeguards.room import DatasetIdentity, Room, ScorerIdentity
+from lockedroom.safeguards.room import ScorerIdentity
 from lockedroom.scorer.identity import source_sha256
 from lockedroom.visible import visible
 
@@ -290,13 +290,10 @@ def _close(
     command: Sequence[str],
     receipts: ReceiptFile | None,
 ) -> Evaluated:
-    dataset = DatasetIdentity(
-        run.examples.digest.hexdigest(), config.split or Path(config.dataset).stem, run.examples.lines
-    )
     manifest = manifests.Manifest(
         **manifests.made_here(),
         kind="evaluate",
-        room=Room(dataset, room_prompts(opened, run.path / EXAMPLES), scorer, opened.declared.sampling),
+        room=room_of(opened, run, config.split or Path(config.dataset).stem, scorer),
         policy=opened.policy.spec,
         scorer=opened.scorer.spec,
         selection={"draws": opened.draws, "selector": "none"},

@@ -22,16 +22,15 @@ from lockedroom.loops.learning.measure import evaluate_now, learned_name, measur
 from lockedroom.loops.learning.opening import LearnConfig, Learning, open_learning
 from lockedroom.loops.learning.order import step_examples
 from lockedroom.loops.learning.update import Learner, LearnerState
-from lockedroom.loops.opening.named import room_prompts
+from lockedroom.loops.opening.named import room_of
 from lockedroom.records import Completion, Example, Failure, Score
 from lockedroom.results.learning.folder import LearningFolder
 from lockedroom.results.learning.metrics import Evaluation, StepMetrics
 from lockedroom.results.learning.rendering import render_learning
 from lockedroom.results.learning.summary import LEARNING_JSON, LEARNING_MD, LearningSummary, Plan, sum_up_learning
 from lockedroom.results.notebook import as_html
-from lockedroom.results.run_folder import EXAMPLES, indented_json
+from lockedroom.results.run_folder import indented_json
 from lockedroom.safeguards import manifest as manifests
-from lockedroom.safeguards.room import DatasetIdentity, Room
 
 
 class Learned(msgspec.Struct, frozen=True):
@@ -154,12 +153,11 @@ def _encode(config: LearnConfig) -> bytes:
 def _close(
     config: LearnConfig, learning: Learning, run: LearningFolder, *, timing: manifests.Timing, command: Sequence[str]
 ) -> Learned:
-    opened, examples = learning.opened, run.run.examples
-    dataset = DatasetIdentity(examples.digest.hexdigest(), Path(config.dataset).stem, examples.lines)
+    opened = learning.opened
     manifest = manifests.Manifest(
         **manifests.made_here(),
         kind="learn",
-        room=Room(dataset, room_prompts(opened, run.path / EXAMPLES), learning.scorer, opened.declared.sampling),
+        room=room_of(opened, run.run, Path(config.dataset).stem, learning.scorer),
         policy=learning.reference.spec,
         scorer=opened.scorer.spec,
         selection={"draws": config.learner.group, "selector": "none"},

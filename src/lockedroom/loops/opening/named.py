@@ -1,10 +1,9 @@
-"""From names on a command line to the policy and the scorer they mean (`opening_policy` knows the policies)."""
+"""From names on a command line to the policy and the scorer they mean (`policy` knows the policies)."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -16,7 +15,8 @@ from lockedroom.policy.declared import Declared
 from lockedroom.policy.recorded import RecordedPolicy
 from lockedroom.protocols import BatchScorer, Policy, Scorer
 from lockedroom.records import Failure, FailureCode, Score
-from lockedroom.safeguards.room import ScorerIdentity, prompts_sha256
+from lockedroom.results.run_folder import EXAMPLES, RunFolder
+from lockedroom.safeguards.room import DatasetIdentity, Room, ScorerIdentity, prompts_sha256
 from lockedroom.scorer.battery import BATTERY
 from lockedroom.scorer.builtin import BUILTIN, BuiltinScorer, find_builtin
 from lockedroom.scorer.identity import fingerprint, source_sha256
@@ -104,8 +104,10 @@ def identify(scorer: Scorer) -> ScorerIdentity:
     return ScorerIdentity(scorer.spec.name, scorer.spec.version, source, fingerprint(verdicts))
 
 
-def room_prompts(opened: Opened, examples: Path) -> dict[str, Any]:
-    """Return what the room keeps of the prompts: as declared, or with their sha256 where the lab rendered them."""
-    if isinstance(opened.policy, RecordedPolicy):
-        return opened.declared.prompts
-    return {**opened.declared.prompts, "sha256": prompts_sha256(examples)}
+def room_of(opened: Opened, run: RunFolder, split: str, scorer: ScorerIdentity) -> Room:
+    """Return the room of a run whose examples are all written, with its prompts as declared or as the lab rendered them."""
+    prompts = opened.declared.prompts
+    if not isinstance(opened.policy, RecordedPolicy):
+        prompts = {**prompts, "sha256": prompts_sha256(run.path / EXAMPLES)}
+    dataset = DatasetIdentity(run.examples.digest.hexdigest(), split, run.examples.lines)
+    return Room(dataset, prompts, scorer, opened.declared.sampling)

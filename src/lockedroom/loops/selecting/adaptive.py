@@ -20,13 +20,12 @@ from lockedroom.errors import BadInput, CannotWrite
 from lockedroom.jsonl import encode_lines
 from lockedroom.loops.attempt import attempt
 from lockedroom.loops.evaluating.configuration import EvaluateConfig, check_config, encode_config, settle
-from lockedroom.loops.opening.named import Opened, identify, open_named, room_prompts
+from lockedroom.loops.opening.named import Opened, identify, open_named, room_of
 from lockedroom.records import Example, Record
 from lockedroom.results.evaluation.rendering import render_summary
 from lockedroom.results.evaluation.summary import Summary, summarise
 from lockedroom.results.evaluation.tally import Tally
 from lockedroom.results.run_folder import (
-    EXAMPLES,
     SUMMARY_JSON,
     SUMMARY_MD,
     GrowingFile,
@@ -45,7 +44,7 @@ from lockedroom.results.selection.adaptive import (
 )
 from lockedroom.results.selection.selectors import passed
 from lockedroom.safeguards import manifest as manifests
-from lockedroom.safeguards.room import DatasetIdentity, Room, ScorerIdentity
+from lockedroom.safeguards.room import ScorerIdentity
 
 # Examples whose waves are drawn together: what a kill can cost.
 EXAMPLES_AT_A_TIME = 64
@@ -220,14 +219,7 @@ def _close(
     manifest = manifests.Manifest(
         **manifests.made_here(),
         kind=KIND,
-        room=Room(
-            DatasetIdentity(
-                run.examples.digest.hexdigest(), config.split or Path(config.dataset).stem, run.examples.lines
-            ),
-            room_prompts(opened, run.path / EXAMPLES),
-            scorer,
-            opened.declared.sampling,
-        ),
+        room=room_of(opened, run, config.split or Path(config.dataset).stem, scorer),
         policy=opened.policy.spec,
         scorer=opened.scorer.spec,
         selection={"draws": 1, "selector": "rejection-sampling", "n": sums.budget},

@@ -20,7 +20,7 @@ from lockedroom.dataset.load import canonical_line, first_refused_by, read_examp
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import encode_lines
 from lockedroom.loops.attempt import judge
-from lockedroom.loops.opening.named import Opened, identify, open_named, room_prompts
+from lockedroom.loops.opening.named import Opened, identify, open_named, room_of
 from lockedroom.loops.selecting.viability import open_language
 from lockedroom.policy.backend import Backend
 from lockedroom.protocols import Scorer, Searchable
@@ -28,7 +28,7 @@ from lockedroom.records import Completion, Example, Record, Sampling
 from lockedroom.results.evaluation.rendering import render_summary
 from lockedroom.results.evaluation.summary import Summary, summarise
 from lockedroom.results.evaluation.tally import Tally
-from lockedroom.results.run_folder import EXAMPLES, SUMMARY_JSON, SUMMARY_MD, RunFolder, indented_json
+from lockedroom.results.run_folder import SUMMARY_JSON, SUMMARY_MD, RunFolder, indented_json
 from lockedroom.results.selection.search import (
     BEAMS,
     SEARCH_JSON,
@@ -39,7 +39,6 @@ from lockedroom.results.selection.search import (
     sum_up_search,
 )
 from lockedroom.safeguards import manifest as manifests
-from lockedroom.safeguards.room import DatasetIdentity, Room
 
 if TYPE_CHECKING:
     from lockedroom.policy.tiny.guided import Guided, Language
@@ -209,14 +208,7 @@ def _close(
     manifest = manifests.Manifest(
         **manifests.made_here(),
         kind="search",
-        room=Room(
-            DatasetIdentity(
-                run.examples.digest.hexdigest(), config.split or Path(config.dataset).stem, run.examples.lines
-            ),
-            room_prompts(opened, run.path / EXAMPLES),
-            identify(opened.scorer),
-            opened.declared.sampling,
-        ),
+        room=room_of(opened, run, config.split or Path(config.dataset).stem, identify(opened.scorer)),
         policy=opened.policy.spec,
         scorer=opened.scorer.spec,
         selection={"draws": 1, "selector": config.selector, **size},
