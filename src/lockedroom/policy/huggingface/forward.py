@@ -137,8 +137,8 @@ class Start:
 
 @torch.inference_mode()
 def read_start(model: Any, ids: tuple[int, ...]) -> Start:
-    """Read the start of all prompts; not for layers with a window, which would count the padding behind it."""
-    if not ids or windowed(model):
+    """Read the start of all prompts; not for windows and distances that would count the padding behind it."""
+    if not ids or not takes_masks(model):
         return Start((), [])
     cache = DynamicCache()
     tokens_1K = torch.tensor([ids], device=model.device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from lockedroom.policy.backend import Backend
 from lockedroom.policy.huggingface.policy import HuggingFacePolicy, files_sha256, vocabulary_of
 from lockedroom.policy.huggingface.source import ADAPTER_WEIGHTS, HUB_COMMIT, Source
 from lockedroom.policy.huggingface.text import TextCodec
+from lockedroom.policy.huggingface.trial import TOLERANCE, disagreement
 from lockedroom.policy.tiny.randomness import SEED_SCHEME
 from lockedroom.records import PolicySpec
 from lockedroom.visible import visible
@@ -66,12 +68,10 @@ def load(source: Source, backend: Backend, *, threads: int) -> HuggingFacePolicy
         "threads": threads,
         "instruction_set": torch.backends.cpu.get_cpu_capability(),
     }
-    model = _with_adapter(model, source, backend)
-    _refuse_unfit(model, source)
+    model = _with_adapter(model, source, backend).to(device).eval()
+    _refuse_unfit(model, codec, source)
     spec = PolicySpec(_name(source, identity), "huggingface", identity)
-    return HuggingFacePolicy(
-        model.to(device).eval(), codec, spec, batch=backend.batch, base=(_lasting(source), base_sha256)
-    )
+    return HuggingFacePolicy(model, codec, spec, batch=backend.batch, base=(_lasting(source), base_sha256))
 
 
 def _reach_hub(source: Source) -> None:
@@ -128,14 +128,15 @@ def _try(source: Source, what: str, read: Callable[[], Loaded]) -> Loaded:
         except (BadInput, ModuleNotFoundError):
             raise
         except Exception as error:  # noqa: BLE001  (a foreign folder fails inside foreign code in ways nobody can list)
-            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
             wants_code = "trust_remote_code" in str(error)
             folder = source.adapter if what == "adapter" else source.path
             what_to_do = "read that code, and give --trust-remote-code to run it" if wants_code else f"check {folder}"
-            raise BadInput(
-                f"hf:{source.name}: its {what} cannot be read: {visible(first.strip(), 300)} ({type(error).__name__}); "
-                f"{what_to_do}"
-            ) from None
+            raise BadInput(f"hf:{source.name}: its {what} cannot be read: {_said(error)}; {what_to_do}") from None
+
+
+def _said(error: Exception) -> str:
+    first = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
+    return f"{visible(first.strip(), 300)} ({type(error).__name__})"
 
 
 def _where(source: Source, backend: Backend) -> tuple[str, dict[str, Any]]:
@@ -215,7 +216,7 @@ def end_ids(model: Any, tokenizer: Any, name: str) -> tuple[int, ...]:
     configured = [
         tokenizer.eos_token_id,
         model.generation_config.eos_token_id,
-        model.config.get_text_config().eos_token_id,
+        getattr(model.config.get_text_config(), "eos_token_id", None),
     ]
     for ids in configured:
         found += [i for i in ([ids] if isinstance(ids, int) else (ids or [])) if i < known]
@@ -227,10 +228,26 @@ def end_ids(model: Any, tokenizer: Any, name: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _refuse_unfit(model: Any, source: Source) -> None:
+def _refuse_unfit(model: Any, codec: TextCodec, source: Source) -> None:
+    """Raise BadInput for a model that sampling would read otherwise than the model reads itself (see `trial`)."""
+    kind = f"hf:{source.name}: a model of type {model.config.model_type}"
+    wanted = "only causal transformers with a cache of keys and values are supported"
     if model.config.is_encoder_decoder or getattr(model, "_is_stateful", False):
-        raise BadInput(f"hf:{source.name}: a {model.config.model_type} model; only causal transformers with a cache of keys "
-                       "and values are supported")  # fmt: skip
+        raise BadInput(f"{kind}; {wanted}")
+    try:
+        apart = disagreement(model, vocabulary_of(model), codec.special_ids)
+    except Exception as error:  # noqa: BLE001  (a model that needs another cache, or another input, fails anywhere in it)
+        raise BadInput(f"{kind}, which cannot be read token by token: {_said(error)}; {wanted}") from None
+    if math.isnan(apart):
+        raise BadInput(
+            f"{kind}, which gives no numbers (NaN): its weights hold some, or are too large for --dtype; restore the files, "
+            "or use --dtype float32"
+        )
+    if apart > TOLERANCE[model.dtype]:
+        raise BadInput(
+            f"{kind}, in which padding, a cache or what comes after a token changes its log-probability (by {apart:.2g} nats in "
+            f"a trial of a few tokens); {wanted}"
+        )
 
 
 def _hub_commit(model: Any) -> str:

@@ -216,9 +216,22 @@ def vocabulary_of(model: Any) -> int:
     return int(model.get_input_embeddings().weight.shape[0])
 
 
+_LENGTHS = ("max_position_embeddings", "max_seq_len", "seq_length")  # the latter two in MPT and Bloom
+
+
 def _context(model: Any, codec: TextCodec) -> int:
-    found = getattr(model.config.get_text_config(), "max_position_embeddings", None) or codec.tokenizer.model_max_length
+    """Return how long a sequence may be.
+
+    Rotations scaled by `longrope` are others for all tokens of a sequence, and of those beside it, once it exceeds the length that the model was
+    first trained with: there a token's probability would depend on what comes later.
+    """
+    config = model.config.get_text_config()
+    named = (getattr(config, name, None) for name in _LENGTHS)
+    found = next((length for length in named if length), codec.tokenizer.model_max_length)
     if not 0 < found < 10**9:  # tokenizers without a limit say 10**30
         raise BadInput(f"{codec.where}: neither its config.json nor its tokenizer says how long a context may be; add "
                        "max_position_embeddings")  # fmt: skip
+    rotations = getattr(config, "rope_parameters", None) or {}
+    if rotations.get("rope_type") == "longrope":
+        found = min(found, rotations["original_max_position_embeddings"])
     return int(found)

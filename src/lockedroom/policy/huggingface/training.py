@@ -18,6 +18,8 @@ from lockedroom.policy.tiny.train import Packed
 from lockedroom.protocols import TrainingPass
 from lockedroom.records import Sampling
 
+_WINDOWS = ("sliding_window", "window_size", "attention_chunk_size")  # the latter two in GPT-Neo and Llama 4
+
 
 def read(model: Any, packed: Packed, sampling: Sampling) -> TrainingPass:
     """Return the log-probabilities of the packed completions' tokens, and of every next token in their states."""
@@ -72,7 +74,7 @@ def _refuse_masked(model: Any, packed: Packed) -> None:
     """A mask of our own has no attention window, and tells no distances: refuse what would be read in another way."""
     if windowed(model):
         config = model.config.get_text_config()
-        window = getattr(config, "sliding_window", None) or getattr(config, "window_size", None) or 0
+        window = next((size for size in (getattr(config, name, None) for name in _WINDOWS) if size), 0)
         longest = int(packed.positions_PS.max()) + 1
         if longest > window:
             raise BadInput(
