@@ -30,7 +30,7 @@ def _tokens(workload: dict[str, Any]) -> Figure:
     return Figure(
         "huggingface",
         f"{workload['prompts']} prompts × {workload['draws']}, batch {workload['batch']}, {workload['max_tokens']} tokens "
-        f"each, {workload['vocabulary']:,} tokens to choose from: against generate (transformers {workload['transformers']})",
+        f"each, width {workload['width']}, {workload['vocabulary']:,} tokens to choose from: against generate (transformers {workload['transformers']})",
         f"{ours:,.0f} tokens/CPU-s",
         f"{theirs:,.0f} tokens/CPU-s",
         f"{ratio:.2f}×",

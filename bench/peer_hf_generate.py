@@ -4,8 +4,8 @@
 
 The same model object, prompts, number of completions and token limit; temperature 1, nothing truncated, and no end token
 that can be drawn, so that both draw as many tokens. Neither runs more than BATCH rows at once. The models are Llama shapes
-of width 256 with 6 layers and random weights: one with as many tokens as SmolLM2, which is few for a pretrained model, and
-one with about a hundredth of that, where drawing a token costs next to nothing. `complete` also renders and encodes the prompts, hashes the random numbers and returns texts
+with random weights: one with as many tokens as SmolLM2, which is few for a pretrained model, one with about a hundredth of
+that, where drawing a token costs next to nothing, and one so small that a pass is mostly the calling of it. `complete` also renders and encodes the prompts, hashes the random numbers and returns texts
 and log-probabilities; `generate` is given ids and returns ids alone (with `output_logits` it is slower).
 Prints JSON: tokens and CPU seconds of each round.
 """
@@ -33,7 +33,7 @@ from lockedroom.policy.tiny import DATA_FOLDER
 from lockedroom.protocols import Prompt
 from lockedroom.records import Sampling
 
-VOCABULARIES = (49_152, 512)
+SHAPES = ((256, 6, 49_152), (256, 6, 512), (64, 2, 512))  # width, layers, vocabulary
 SPELLED = 320
 MAX_TOKENS = 16
 BATCH = 32
@@ -42,9 +42,9 @@ LAYOUTS = ((16, 8), (8, 4), (32, 1), (128, 1))  # prompts, draws of each
 
 def main(rounds: int, layouts: list[tuple[int, int]]) -> None:
     found = []
-    for vocabulary in VOCABULARIES:
+    for width, layers, vocabulary in SHAPES:
         with tempfile.TemporaryDirectory() as folder:
-            policy = load_huggingface(str(make_model(Path(folder), vocabulary)), Backend(batch=BATCH))
+            policy = load_huggingface(str(make_model(Path(folder), width, layers, vocabulary)), Backend(batch=BATCH))
         policy.codec.end_ids = (vocabulary,)  # one that no model draws
         gc.collect()
         gc.freeze()  # or the collector walks, within either's time, all that importing the libraries has left
@@ -52,7 +52,7 @@ def main(rounds: int, layouts: list[tuple[int, int]]) -> None:
     print(json.dumps(found))
 
 
-def make_model(folder: Path, vocabulary: int) -> Path:
+def make_model(folder: Path, width: int, layers: int, vocabulary: int) -> Path:
     """Write an untrained Llama shape and a tokenizer of SPELLED tokens, all it can spell, to a folder, and return it."""
     raw = tokenizers.Tokenizer(tokenizers.models.BPE())
     raw.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -66,8 +66,8 @@ def make_model(folder: Path, vocabulary: int) -> Path:
     fast(tokenizer_object=raw, eos_token="</s>").save_pretrained(folder)
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
-        vocab_size=vocabulary, hidden_size=256, intermediate_size=688, num_hidden_layers=6, num_attention_heads=8,
-        num_key_value_heads=4, max_position_embeddings=512, eos_token_id=0,
+        vocab_size=vocabulary, hidden_size=width, intermediate_size=width * 8 // 3, num_hidden_layers=layers,
+        num_attention_heads=8, num_key_value_heads=4, max_position_embeddings=512, eos_token_id=0,
     )  # fmt: skip
     model: Any = transformers.LlamaForCausalLM(config)
     model.save_pretrained(folder)
@@ -109,7 +109,7 @@ def measure(policy: HuggingFacePolicy, prompts: list[Prompt], draws: int, rounds
     assert all(tokens == len(prompts) * draws * MAX_TOKENS for pairs in results.values() for tokens, _ in pairs)
     return {
         "prompts": len(prompts), "draws": draws, "batch": BATCH, "max_tokens": MAX_TOKENS, "rounds": results,
-        "vocabulary": policy.model.config.vocab_size, "transformers": transformers.__version__,
+        "vocabulary": policy.model.config.vocab_size, "width": policy.model.config.hidden_size, "transformers": transformers.__version__,
     }  # fmt: skip
 
 

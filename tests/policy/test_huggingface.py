@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -13,9 +13,9 @@ from small_models import CONTEXT, FAMILIES, save_small
 
 from lockedroom.errors import BadInput
 from lockedroom.policy.backend import Backend
-from lockedroom.policy.huggingface import load_huggingface
+from lockedroom.policy.huggingface import forward, load_huggingface
 from lockedroom.policy.huggingface.policy import HuggingFacePolicy
-from lockedroom.records import Example, FinishReason, Sampling
+from lockedroom.records import Completion, Example, FinishReason, Sampling
 from lockedroom.testkit import token_policy
 
 CHECKS = [
@@ -79,6 +79,42 @@ def test_left_padding_shifts_no_position(family: str, policies: dict[str, Huggin
     (first,) = policy.complete(ASKED[:1], range(1), Sampling(max_tokens=1))
     (token,), (logprob,) = first.token_ids or (), first.token_logprobs or ()
     assert logprob == pytest.approx(float(plain_V[token]), abs=2e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_many_prompts_of_many_lengths_get_what_each_gets_alone(
+    family: str, policies: dict[str, HuggingFacePolicy]
+) -> None:
+    policy, sampling = policies[family], Sampling(max_tokens=20)
+    asked = [_ask("1+2" * (1 + i % 11), f"m{i}") for i in range(40)]
+    alone = [_drawn(policy.complete([example], range(1), sampling)) for example in asked]
+    assert [[one] for one in _drawn(policy.complete(asked, range(1), sampling))] == alone
+
+
+def test_a_small_model_reads_prompts_in_few_passes_and_a_large_one_in_small_ones(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call costs a small model more than what is computed in it; to a large one, rows that stay empty cost more."""
+    assert _reading_passes(folders["gpt2"]) == 2
+    monkeypatch.setattr(forward, "CALL", 0)
+    assert _reading_passes(folders["gpt2"]) == 6
+
+
+def _reading_passes(folder: Path) -> int:
+    """Return in how many passes forty prompts of eleven tokens are read."""
+    policy = load_huggingface(str(folder), Backend(batch=16))
+    widths: list[int] = []
+    policy.model.register_forward_pre_hook(
+        lambda _model, _args, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    asked = [_ask("+".join(f"{i:06b}"), f"m{i}") for i in range(40)]
+    assert {len(policy.prompt_ids(example.prompt)) for example in asked} == {11}
+    list(policy.complete(asked, range(1), Sampling(max_tokens=2)))
+    return sum(width > 1 for width in widths)
+
+
+def _drawn(completions: Iterator[Completion]) -> list[tuple[object, object]]:
+    return [(completion.token_ids, completion.token_logprobs) for completion in completions]
 
 
 def test_step_gives_other_draws(policies: dict[str, HuggingFacePolicy]) -> None:

@@ -49,7 +49,7 @@ def _draw(probability_RV: Tensor, row_N: Tensor, uniform_N: Tensor) -> tuple[Ten
     R, V = probability_RV.shape
     if V <= WHOLE:
         cdf_NV = probability_RV.double().cumsum(-1)[row_N]
-        token_N1, _ = _invert(cdf_NV, uniform_N[:, None] * cdf_NV[:, -1:])
+        token_N1 = _place(cdf_NV, uniform_N[:, None] * cdf_NV[:, -1:])
         probability_N = probability_RV[row_N, token_N1[:, 0]].double() / cdf_NV[:, -1]
         return token_N1[:, 0], probability_N.log().cpu()
     blocks_RBC = functional.pad(probability_RV, (0, -V % BLOCK)).view(R, -1, BLOCK)
@@ -58,18 +58,23 @@ def _draw(probability_RV: Tensor, row_N: Tensor, uniform_N: Tensor) -> tuple[Ten
     block_N1, rest_N1 = _invert(cdf_NB, uniform_N[:, None] * total_N1)
     chosen_NC = blocks_RBC[row_N, block_N1[:, 0]].double()
     inside_NC = chosen_NC.cumsum(-1)
-    place_N1, _ = _invert(inside_NC, rest_N1 * inside_NC[:, -1:])
+    place_N1 = _place(inside_NC, rest_N1 * inside_NC[:, -1:])
     probability_N = chosen_NC.gather(-1, place_N1)[:, 0] / total_N1[:, 0]
     return (block_N1 * BLOCK + place_N1)[:, 0], probability_N.log().cpu()
 
 
 def _invert(cdf_NX: Tensor, at_N1: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the first place where the sum exceeds `at`, and which share (in [0, 1]) of that place's own step lies below.
+    """Return the place of `at` (see `_place`), and which share (in [0, 1]) of that place's own step lies below."""
+    place_N1 = _place(cdf_NX, at_N1)
+    below_N1 = torch.where(place_N1 > 0, cdf_NX.gather(-1, (place_N1 - 1).clamp(min=0)), 0.0)
+    step_N1 = cdf_NX.gather(-1, place_N1) - below_N1
+    return place_N1, ((at_N1 - below_N1) / step_N1).clamp(0.0, 1.0)
+
+
+def _place(cdf_NX: Tensor, at_N1: Tensor) -> Tensor:
+    """Return the first place where the sum exceeds `at`.
 
     Where rounding has made `at` the whole sum it is the last place with a step, so that nothing improbable is drawn.
     """
     last_N1 = torch.searchsorted(cdf_NX, cdf_NX[:, -1:].contiguous())
-    place_N1 = torch.minimum(torch.searchsorted(cdf_NX, at_N1, right=True), last_N1)
-    below_N1 = torch.where(place_N1 > 0, cdf_NX.gather(-1, (place_N1 - 1).clamp(min=0)), 0.0)
-    step_N1 = cdf_NX.gather(-1, place_N1) - below_N1
-    return place_N1, ((at_N1 - below_N1) / step_N1).clamp(0.0, 1.0)
+    return torch.minimum(torch.searchsorted(cdf_NX, at_N1, right=True), last_N1)

@@ -1,7 +1,7 @@
 """Forward passes of fixed shape, so that what a sequence gets does not depend on its neighbours.
 
 The last bit of a matrix product depends on the shapes that are multiplied. So a prompt is padded on the left, by an
-amount that depends on its own length alone: to `read_slots` to be read, `read_rows` prompts at a time, and to
+amount that depends on its own length alone: to `Reading.slots` to be read, `Reading.rows` prompts at a time, and to
 `continued_slots` to be continued, `batch` rows at a time. Every pass has a mask, which chooses the kernel: of our own where
 the model takes one, else the model's, for which at least one slot is spare. Missing rows hold anything. A row's position counts its own tokens only. What a chat template puts before every
 prompt is read once (`Start`).
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,7 +23,9 @@ from transformers import Cache, DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 CONTINUED_STEP = 64  # coarse: prompts of other slots cannot share a pass, and attention to padding is cheap
-READ_TOKENS = 80  # of prompts, in one pass: more are read no faster, and fewer leave less of a pass empty
+READ_TOKENS = 80, 256  # of prompts, in one pass: of a large model, and of a very small one
+CALL = 30_000_000  # weights of a layer that are multiplied with one token in the time that calling the layer takes
+FEWEST_SLOTS = 10  # shorter prompts are read no more at a time than prompts of so many slots
 WHOLE_STEP = 16  # of sequences that are read whole
 ROOM = 16  # slots that a growing cache is enlarged by
 READ_ROWS = 8  # sequences in one pass that reads whole sequences
@@ -34,15 +37,36 @@ def slots_of(length: int, step: int) -> int:
     return (length // step + 1) * step
 
 
-def read_slots(length: int, spare: int) -> int:
-    """Return the slots in which a prompt of this many tokens is read: besides `spare`, an eighth are empty at most."""
-    step = 1 << max(0, length.bit_length() - 4)
-    return -(-(length + spare) // step) * step
+class Reading:
+    """The shapes in which prompts are read by one pass: functions of the model's size and of a prompt's own length.
+
+    More `tokens` at once are read no faster by a large model and leave more of a pass empty; a small one spends its time
+    on being called, and on prompts of many lengths, each with passes of its own. `spare` slots are empty at least.
+    """
+
+    def __init__(self, model: Any) -> None:
+        fewest, most = READ_TOKENS
+        self.tokens = min(most, max(fewest, int(math.sqrt(350 * _worth_a_call(model)))))
+        self.spare = 0 if takes_masks(model) else 1
+        self._steps_shift = 4 if self.tokens == fewest else 3
+
+    def slots(self, length: int) -> int:
+        """Return the slots in which so many tokens are read: an eighth are empty at most, a quarter for a small model."""
+        step = 1 << max(0, length.bit_length() - self._steps_shift)
+        return -(-(length + self.spare) // step) * step
+
+    def rows(self, slots: int) -> int:
+        """Return how many prompts are read in one pass, of so many slots each."""
+        return max(1, self.tokens // max(slots, FEWEST_SLOTS))
 
 
-def read_rows(slots: int) -> int:
-    """Return how many prompts of so many slots are read in one pass."""
-    return max(1, min(8, READ_TOKENS // slots))
+def _worth_a_call(model: Any) -> float:
+    """Return how many tokens are about as much work as calling the model."""
+    ends = (model.get_input_embeddings(), model.get_output_embeddings())
+    known = {id(part.weight) for part in ends if part is not None}
+    weights: int = sum(weight.numel() for weight in model.parameters() if id(weight) not in known)
+    layers = int(getattr(model.config.get_text_config(), "num_hidden_layers", 1))
+    return CALL * layers / max(1, weights)
 
 
 def continued_slots(length: int) -> int:
@@ -66,13 +90,39 @@ class _Store:
 
 
 class Prefixes:
-    """Beginnings of completions as the network remembers them: `rows` of them, then others up to whole blocks."""
+    """Beginnings of completions as the network remembers them: `rows` of them, then others up to whole blocks.
 
-    def __init__(self, stores: list[_Store], mask_RK: Tensor, positions_R: Tensor, rows: int, batch: int) -> None:
-        self.stores, self.mask_RK, self.positions_R, self.rows = stores, mask_RK, positions_R, rows
-        blocks = [slice(start, start + batch) for start in range(0, len(mask_RK), batch)]
-        slots = mask_RK.shape[1]
+    `mask` is what a pass is given that reads one token more (the last dimension is K), with room behind the `slots` in use.
+    """
+
+    def __init__(
+        self, stores: list[_Store], mask: Tensor, slots: int, positions_R: Tensor, *, rows: int, batch: int
+    ) -> None:
+        self.stores, self.mask, self.slots, self.positions_R, self.rows = stores, mask, slots, positions_R, rows
+        blocks = [slice(start, start + batch) for start in range(0, len(mask), batch)]
         self.caches = [Cache(layers=[_GrowingLayer(store, block, slots) for store in stores]) for block in blocks]
+
+    def add_slot(self) -> Tensor:
+        """Return the mask for one more token, which all rows see, as they see every token of a completion."""
+        self.slots += 1
+        if self.slots > self.mask.shape[-1]:
+            self.mask = functional.pad(self.mask, (0, ROOM), value=_seen(self.mask))
+        return self.mask[..., : self.slots]
+
+    def chosen(self, rows_R: Tensor, rows: int, batch: int) -> Prefixes:
+        """Return the chosen rows in blocks of `batch`; nothing is copied where they stand as they should."""
+        same_R = torch.arange(rows, device=rows_R.device)
+        if len(self.mask) == len(rows_R) and torch.equal(rows_R[:rows], same_R):
+            self.rows = rows
+            return self
+        stores = [store.chosen(rows_R) for store in self.stores]
+        mask, positions_R = self.mask.index_select(0, rows_R), self.positions_R[rows_R]
+        return Prefixes(stores, mask, self.slots, positions_R, rows=rows, batch=batch)
+
+
+def _seen(mask: Tensor) -> float:
+    """Return how a mask says that a slot is seen: 0 is added to a score, or the slot is marked with 1."""
+    return 0.0 if mask.is_floating_point() else 1.0
 
 
 class _GrowingLayer(DynamicLayer):
@@ -119,10 +169,15 @@ def _positions(mask_RK: Tensor) -> Tensor:
 
 
 class Start:
-    """The first tokens of every prompt (none where there are none in common), as the network remembers them."""
+    """The first tokens of every prompt (none where there are none in common), as the network remembers them.
 
-    def __init__(self, ids: tuple[int, ...], pairs: list[tuple[Tensor, Tensor]]) -> None:
-        self.ids, self.pairs = ids, pairs
+    `reading` is how what follows them is read.
+    """
+
+    def __init__(
+        self, reading: Reading, ids: tuple[int, ...] = (), pairs: Sequence[tuple[Tensor, Tensor]] = ()
+    ) -> None:
+        self.reading, self.ids, self.pairs = reading, ids, pairs
 
     def rest_of(self, prompt: Sequence[int]) -> Sequence[int]:
         """Return what of a prompt is still to be read: all of it, where it does not begin with these tokens."""
@@ -138,12 +193,13 @@ class Start:
 @torch.inference_mode()
 def read_start(model: Any, ids: tuple[int, ...]) -> Start:
     """Read the start of all prompts; not for windows and distances that would count the padding behind it."""
+    reading = Reading(model)
     if not ids or not takes_masks(model):
-        return Start((), [])
+        return Start(reading)
     cache = DynamicCache()
     tokens_1K = torch.tensor([ids], device=model.device)
     model(input_ids=tokens_1K, **_given(model, cache), logits_to_keep=1)
-    return Start(ids, _pairs(cache))
+    return Start(reading, ids, _pairs(cache))
 
 
 def _given(model: Any, cache: Cache) -> dict[str, Any]:
@@ -182,7 +238,7 @@ def takes_masks(model: Any) -> bool:
     return not (windowed(model) or counts) and "position_ids" in _arguments(type(_network(model)).forward)
 
 
-def _mask(model: Any, mask_RK: Tensor, queries: int) -> Tensor:
+def _reading_mask(model: Any, mask_RK: Tensor, queries: int) -> Tensor:
     """Return the mask of a pass that reads the last `queries` slots, from mask_RK (1 for tokens, 0 for padding)."""
     if not takes_masks(model):
         return mask_RK
@@ -195,21 +251,30 @@ def _mask(model: Any, mask_RK: Tensor, queries: int) -> Tensor:
     return added_RSK.masked_fill_(~sees_RSK, torch.finfo(model.dtype).min)[:, None]
 
 
+def _continuing_mask(model: Any, mask_RK: Tensor) -> Tensor:
+    """Return the mask of passes that read one token behind these slots, with room for some (see `Prefixes`)."""
+    if takes_masks(model):
+        added_RK = torch.zeros(mask_RK.shape, dtype=model.dtype, device=mask_RK.device)
+        mask_RK = added_RK.masked_fill_(mask_RK == 0, torch.finfo(model.dtype).min)
+    roomy_RK = functional.pad(mask_RK, (0, ROOM), value=_seen(mask_RK))
+    return roomy_RK[:, None, None] if takes_masks(model) else roomy_RK
+
+
 @torch.inference_mode()
 def prefill(model: Any, start: Start, prompts: Sequence[Sequence[int]], batch: int) -> tuple[Prefixes, Tensor]:
     """Return the prompts as prefixes and logits_RV for their next token; all prompts have one `Start.slots`."""
-    slots, spare = start.slots(prompts[0]), 0 if takes_masks(model) else 1
+    slots, reading = start.slots(prompts[0]), start.reading
     rests = [start.rest_of(prompt) for prompt in prompts]
     groups: dict[tuple[bool, int], list[int]] = {}
     for i, (prompt, rest) in enumerate(zip(prompts, rests, strict=True)):
-        groups.setdefault((len(rest) < len(prompt), read_slots(len(rest), spare)), []).append(i)
+        groups.setdefault((len(rest) < len(prompt), reading.slots(len(rest))), []).append(i)
     rows = len(prompts) + -len(prompts) % batch
     mask_RK = torch.zeros(rows, slots, dtype=torch.long, device=model.device)
     stores: list[_Store] = []
     logits: list[Tensor] = []
     order: list[int] = []
     for (started, length), members in groups.items():
-        past, together = start if started else Start((), []), read_rows(length)
+        past, together = start if started else Start(reading), reading.rows(length)
         for first in range(0, len(members), together):
             block = members[first : first + together]
             cache, whole_RK, logits_RV = _read_rests(model, past, [rests[i] for i in block], length, together)
@@ -223,7 +288,8 @@ def prefill(model: Any, start: Start, prompts: Sequence[Sequence[int]], batch: i
             order += block
     mask_RK[len(prompts) :] = mask_RK[0]
     back_R = torch.tensor(order, device=model.device).argsort()
-    return Prefixes(stores, mask_RK, mask_RK.sum(-1), len(prompts), batch), torch.cat(logits)[back_R]
+    mask, positions_R = _continuing_mask(model, mask_RK), mask_RK.sum(-1)
+    return Prefixes(stores, mask, slots, positions_R, rows=len(prompts), batch=batch), torch.cat(logits)[back_R]
 
 
 def _roomy(like_RHKD: Tensor, rows: int, slots: int) -> _Store:
@@ -243,7 +309,7 @@ def _read_rests(
     cache = DynamicCache(pairs) if pairs else DynamicCache()
     out = model(
         input_ids=tokens_RK,
-        attention_mask=_mask(model, whole_RK, slots),
+        attention_mask=_reading_mask(model, whole_RK, slots),
         position_ids=_positions(whole_RK)[:, len(start.ids) :],
         **_given(model, cache),
         logits_to_keep=1,
@@ -258,9 +324,8 @@ def extend(model: Any, prefixes: Prefixes, parents_R: Tensor, tokens_R: Tensor, 
     padding = -rows % batch
     parents_R = torch.cat([parents_R, parents_R[:1].expand(padding)]).to(model.device)
     tokens_R = torch.cat([tokens_R, tokens_R[:1].expand(padding)]).to(model.device)
-    longer = _select(prefixes, parents_R, rows, batch)
-    longer.mask_RK = functional.pad(longer.mask_RK, (0, 1), value=1)
-    mask = _mask(model, longer.mask_RK, 1)
+    longer = prefixes.chosen(parents_R, rows, batch)
+    mask = longer.add_slot()
     logits = []
     for number, cache in enumerate(longer.caches):
         block = slice(number * batch, (number + 1) * batch)
@@ -273,16 +338,6 @@ def extend(model: Any, prefixes: Prefixes, parents_R: Tensor, tokens_R: Tensor, 
         logits.append(out.logits[:, -1])
     longer.positions_R = longer.positions_R + 1
     return longer, (logits[0] if len(logits) == 1 else torch.cat(logits))[:rows]
-
-
-def _select(prefixes: Prefixes, parents_R: Tensor, rows: int, batch: int) -> Prefixes:
-    """Return the chosen prefixes in blocks of `batch`; nothing is copied where they stand as they should."""
-    same_R = torch.arange(rows, device=parents_R.device)
-    if len(prefixes.mask_RK) == len(parents_R) and torch.equal(parents_R[:rows], same_R):
-        prefixes.rows = rows
-        return prefixes
-    stores = [store.chosen(parents_R) for store in prefixes.stores]
-    return Prefixes(stores, prefixes.mask_RK[parents_R], prefixes.positions_R[parents_R], rows, batch)
 
 
 @torch.inference_mode()
