@@ -100,6 +100,16 @@ def test_a_small_model_reads_prompts_in_few_passes_and_a_large_one_in_small_ones
     assert _reading_passes(folders["gpt2"]) == 6
 
 
+@pytest.mark.parametrize("call", [0, forward.CALL], ids=["large", "small"])
+def test_prompts_of_any_length_are_read_in_no_more_slots_than_they_are_continued_in(
+    call: int, policies: dict[str, HuggingFacePolicy], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forward, "CALL", call)
+    reading = forward.Reading(policies["llama"].model)
+    reading.spare = 1
+    assert [n for n in range(1, 9_000) if not n < reading.slots(n) <= forward.continued_slots(n)] == []
+
+
 def _reading_passes(folder: Path) -> int:
     """Return in how many passes forty prompts of eleven tokens are read."""
     policy = load_huggingface(str(folder), Backend(batch=16))

@@ -52,7 +52,9 @@ class Reading:
 
     def slots(self, length: int) -> int:
         """Return the slots in which so many tokens are read: an eighth are empty at most, a quarter for a small model."""
-        step = 1 << max(0, length.bit_length() - self._steps_shift)
+        step = min(
+            CONTINUED_STEP, 1 << max(0, length.bit_length() - self._steps_shift)
+        )  # no more than `continued_slots`
         return -(-(length + self.spare) // step) * step
 
     def rows(self, slots: int) -> int:
