@@ -22,6 +22,7 @@ import transformers
 
 from lockedroom.errors import BadInput
 from lockedroom.policy.backend import Backend
+from lockedroom.policy.huggingface.adapter import new_adapter, saved_adapter
 from lockedroom.policy.huggingface.policy import HuggingFacePolicy, files_sha256, vocabulary_of
 from lockedroom.policy.huggingface.source import ADAPTER_WEIGHTS, HUB_COMMIT, Source
 from lockedroom.policy.huggingface.text import TextCodec
@@ -30,7 +31,6 @@ from lockedroom.policy.tiny.randomness import SEED_SCHEME
 from lockedroom.records import PolicySpec
 from lockedroom.visible import visible
 
-ADAPTER_SEED = 0  # a new adapter starts as the base model (its second matrix is 0); its first is drawn from this seed
 NAMED_DIGITS = 8  # of the sha256 of the weights, in a policy's name
 HUB_TIMEOUT_S = 5.0
 Loaded = TypeVar("Loaded")
@@ -135,8 +135,10 @@ def _try(source: Source, what: str, read: Callable[[], Loaded]) -> Loaded:
 
 
 def _said(error: Exception) -> str:
-    first = next((line for line in str(error).splitlines() if line.strip()), "no reason given")
-    return f"{visible(first.strip(), 300)} ({type(error).__name__})"
+    """Return the first line of what an error says, with the next where the first only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["no reason given"]
+    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return f"{visible(said, 300)} ({type(error).__name__})"
 
 
 def _where(source: Source, backend: Backend) -> tuple[str, dict[str, Any]]:
@@ -190,23 +192,9 @@ def _dequantised(model: Any) -> Any:
 
 def _with_adapter(model: Any, source: Source, backend: Backend) -> Any:
     if source.adapter is not None:
-        folder = str(source.adapter)
-        return _try(source, "adapter", lambda: peft.PeftModel.from_pretrained(model, folder, is_trainable=True))
+        folder = source.adapter
+        return _try(source, "adapter", lambda: saved_adapter(model, folder))
     return new_adapter(model, backend.lora) if backend.lora else model
-
-
-def new_adapter(model: Any, rank: int) -> Any:
-    """Return the model with a LoRA adapter on every linear layer but the last; only the adapter asks for gradients.
-
-    The update is scaled by 2 (alpha = 2·rank), without dropout. Hu et al. 2021, "LoRA".
-    """
-    config = peft.LoraConfig(
-        r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
-    )
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # GPT-2 stores its matrices the other way round, which peft notes and handles
-        torch.manual_seed(ADAPTER_SEED)
-        return peft.get_peft_model(model, config)
 
 
 def end_ids(model: Any, tokenizer: Any, name: str) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -189,7 +190,9 @@ class HuggingFacePolicy(TrainablePolicy):
             raise CannotWrite(f"{path}: is not empty; save the policy to a new folder")
         adapted = hasattr(self.model, "peft_config")
         try:
-            self.model.save_pretrained(path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of peft, about what it saves beside an adapter
+                self.model.save_pretrained(path)
             self.codec.tokenizer.save_pretrained(path)
             template = "chat" if self.codec.chat else "plain"
             base, base_sha256 = self.base if adapted else (None, None)

@@ -134,7 +134,7 @@ def _with_adapter(base: Source, folder: Path, lora: int) -> Source:
         raise BadInput(
             f"{folder}: holds no {ADAPTER_WEIGHTS}; only safetensors are read, save the adapter in that format"
         )
-    rank = _adapter_settings(folder).get("r")
+    rank = adapter_settings(folder).get("r")
     if lora not in (0, rank):
         raise BadInput(
             f"--lora {lora}: {folder} is an adapter already{f' (of rank {rank})' if rank else ''}, and learning goes on with it; "
@@ -143,11 +143,13 @@ def _with_adapter(base: Source, folder: Path, lora: int) -> Source:
     return msgspec.structs.replace(base, adapter=folder, saved=read_saved(folder))
 
 
-def _adapter_settings(folder: Path) -> dict[str, object]:
+def adapter_settings(folder: Path) -> dict[str, object]:
+    """Return what an adapter's configuration says. Raises BadInput for one that is damaged."""
+    file = folder / ADAPTER_CONFIG
     try:
-        return msgspec.json.decode((folder / ADAPTER_CONFIG).read_bytes(), type=dict[str, object])
-    except msgspec.DecodeError:
-        return {}
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, object])
+    except msgspec.DecodeError as error:
+        raise BadInput(f"{file}: damaged: {error}; restore the file, or save the adapter again") from None
 
 
 def _base_of(name: str, folder: Path) -> Source:
@@ -155,7 +157,7 @@ def _base_of(name: str, folder: Path) -> Source:
     saved = read_saved(folder)
     base = saved.base if saved is not None else None
     if base is None:
-        named = _adapter_settings(folder).get("base_model_name_or_path")
+        named = adapter_settings(folder).get("base_model_name_or_path")
         base = named if isinstance(named, str) else None
     if not base:
         raise BadInput(
