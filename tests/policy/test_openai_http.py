@@ -17,7 +17,8 @@ from lockedroom.errors import BadInput
 from lockedroom.policy.backend import Backend
 from lockedroom.policy.openai_http import open_server
 from lockedroom.policy.openai_http.asking import retry_after_s
-from lockedroom.policy.openai_http.wire import request_seed
+from lockedroom.policy.openai_http.opening import PROBE
+from lockedroom.policy.openai_http.wire import parse_answer, request_seed
 from lockedroom.records import Completion, Failure, FailureCode, FinishReason, Sampling
 from lockedroom.testkit.openai_server import (
     CHAT,
@@ -257,7 +258,9 @@ def test_a_completion_of_nothing_is_an_empty_text() -> None:
         ({"message": {"content": "Fin"}, "finish_reason": "abort"}, "abort"),
         ({"text": "wrong dialect"}, "without text"),
         ({"message": {"content": 7}}, "without text"),
-        ({"message": {"content": [{"type": "text", "text": "4"}]}}, "without text"),
+        ({"message": {"content": [{"type": "image", "text": "4"}]}}, "without text"),
+        ({"message": {"content": [{"type": "text", "text": None}]}}, "without text"),
+        ({"message": {"content": None, "function_call": {"name": "f"}}, "finish_reason": "stop"}, "calls tools"),
         ("nonsense", "expected"),
     ],
 )
@@ -285,6 +288,11 @@ def test_the_ends_of_a_completion_have_several_names(end: str | None, means: Fin
     assert _second({"message": {"content": "4"}, "finish_reason": end}) == Completion("4", finish_reason=means)
 
 
+def test_a_text_in_parts_is_one_text_without_the_thinking() -> None:
+    parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "Final: "}, {"type": "text", "text": "4"}]
+    assert _second({"message": {"content": parts}}) == Completion("Final: 4")
+
+
 def test_a_refusal_is_what_the_model_wrote() -> None:
     assert _second({"message": {"content": None, "refusal": "I cannot"}}) == Completion("I cannot")
 
@@ -309,14 +317,66 @@ def test_a_paid_completion_is_kept_whatever_its_logprobs_look_like(logprobs: Any
     assert _second({"message": {"content": "4"}, "logprobs": logprobs}) == Completion("4")
 
 
-@pytest.mark.parametrize(
-    "usage", [None, [], {}, {"prompt_tokens": "5", "completion_tokens": 1.5}, {"completion_tokens": -1}], ids=str
-)
-def test_a_paid_completion_is_kept_whatever_is_counted_beside_it(usage: Any) -> None:
-    body = {"choices": [{"message": {"content": "4"}}], "usage": usage, "model": 3, "system_fingerprint": 7}
+def _answering(body: bytes) -> list[Completion | Failure]:
+    """What becomes of an example that is answered with these bytes."""
     writing = completing(echo)
-    results, _ = drawn(lambda one: writing(one) if one.body.get("max_tokens", 1) == 1 else Reply(body), count=1)
-    assert results == [Completion("4")]
+    return drawn(lambda one: writing(one) if one.body.get("max_tokens", 1) == 1 else Reply(body), count=1)[0]
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        "null",
+        "[]",
+        "{}",
+        '{"prompt_tokens": "5", "completion_tokens": 1.5}',
+        '{"completion_tokens": -1}',
+        '{"completion_tokens": NaN, "prompt_tokens": 1e999}',
+        '{"completion_tokens": ' + "9" * 5000 + "}",
+    ],
+    ids=lambda usage: usage[:40],
+)
+def test_a_paid_completion_is_kept_whatever_is_counted_beside_it(usage: str) -> None:
+    body = (
+        f'{{"choices": [{{"message": {{"content": "4"}}}}], "usage": {usage}, "model": 1e999, "system_fingerprint": 7}}'
+    )
+    assert _answering(body.encode()) == [Completion("4")]
+
+
+@pytest.mark.parametrize(("counted", "is_kept"), [(2**53 - 1, True), (2**53, False), (10**30, False)])
+def test_more_tokens_than_there_are_count_as_not_given(counted: int, is_kept: bool) -> None:
+    body = b'{"choices": [{}], "usage": {"prompt_tokens": %d}}' % counted
+    assert parse_answer(body).tokens("prompt_tokens") == (counted if is_kept else None)
+
+
+@pytest.mark.parametrize("logprob", ["NaN", "-Infinity", "-1e999", "9" * 5000], ids=lambda value: value[:9])
+def test_a_paid_completion_is_kept_where_a_log_probability_is_no_number(logprob: str) -> None:
+    steps = f'{{"content": [{{"token": "4", "logprob": {logprob}}}]}}'
+    body = f'{{"choices": [{{"message": {{"content": "4"}}, "logprobs": {steps}}}]}}'
+    assert _answering(body.encode()) == [Completion("4")]
+
+
+def test_an_answer_may_begin_with_a_byte_order_mark() -> None:
+    assert _answering(b'\xef\xbb\xbf{"choices": [{"message": {"content": "4"}}]}') == [Completion("4")]
+
+
+def test_a_token_that_is_half_a_character_keeps_its_log_probability() -> None:
+    for text in ("4", "\\ud83d"):
+        steps = b'{"content": [{"token": "\\ud83d", "logprob": -0.5}]}'
+        body = b'{"choices": [{"message": {"content": "%s"}, "logprobs": %s}]}' % (text.encode(), steps)
+        (result,) = _answering(body)
+        assert isinstance(result, Completion)
+        assert result.token_logprobs == (-0.5,)
+
+
+@pytest.mark.parametrize("ids", [[5, 6, 7], [-1], [2**63], [True], ["5"], 5], ids=str)
+def test_token_ids_that_are_none_or_of_another_length_are_not_kept(ids: Any) -> None:
+    steps = {"content": [{"token": "4", "logprob": -0.5}]}
+    result = _second({"message": {"content": "4"}, "logprobs": steps, "token_ids": ids})
+    assert isinstance(result, Completion)
+    assert result.token_ids is None
+    assert result.token_logprobs in (None, (-0.5,))
+    assert (result.token_logprobs is None) == (ids == [5, 6, 7])
 
 
 def test_a_lone_surrogate_survives_both_ways() -> None:
@@ -384,7 +444,7 @@ def test_retry_after_is_seconds_or_a_date() -> None:
     assert _asked("-7") == 0
     assert 80 < (_asked(format_datetime(soon, usegmt=True)) or 0) <= 90
     assert _asked("Fri, 01 Jan 2010 00:00:00 GMT") == 0
-    assert [_asked(value) for value in (None, "soon", "nan", "inf", "", "Mon, 99 Foo 2010")] == [None] * 6
+    assert [_asked(value) for value in (None, "soon", "nan", "inf", "", "1_0", "1e3", "Mon, 99 Foo 2010")] == [None] * 8
 
 
 def test_a_date_to_wait_for_is_counted_on_the_clock_of_the_server() -> None:
@@ -433,6 +493,29 @@ def test_a_server_that_dies_ends_the_run_and_leaves_no_failures_behind() -> None
         assert len(server.completions()) < 60
     assert results
     assert all(isinstance(result, Completion) for result in results)
+
+
+@pytest.mark.parametrize(("is_there", "first"), [(True, 0), (False, 0), (True, 5), (False, 5)])
+def test_the_last_failures_of_a_run_stand_only_where_the_server_is_still_there(is_there: bool, first: int) -> None:
+    writing = completing(echo)
+    is_open = [True]
+
+    def answer(request: Request) -> Reply:
+        if is_open[0]:
+            return writing(request)
+        good = is_there if request.prompt == PROBE else request.prompt == "What is 0 + 1?" and not first
+        return writing(request) if good else Reply({}, status=503)
+
+    with OpenAIServer(answer) as server:
+        policy = open_server(server.name, Backend(concurrency=1, retries=0), backoff_s=QUICK)
+        is_open[0] = False
+        stream = policy.stream(iter(additions(3)), range(1), SAMPLING, first=first)
+        if is_there:
+            assert [type(one) for one in stream] == [Failure if first else Completion, Failure, Failure]
+        else:
+            with pytest.raises(BadInput, match="continue with --resume"):
+                list(stream)
+    assert [request.prompt for request in server.requests if request.body][-1] == PROBE
 
 
 def test_no_more_requests_are_in_flight_than_allowed() -> None:

@@ -258,6 +258,17 @@ def test_the_key_stays_out_of_the_message_of_a_server_that_repeats_it(folder: Pa
     assert "Incorrect API key: Bearer [key]" in said
 
 
+@pytest.mark.parametrize("key", ["1", "{", '"', ":", "m", 'sk-"quoted\\"-0123'])
+def test_a_key_that_looks_like_what_stands_around_it_breaks_nothing(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    listed = {"id": "test-model", "meta": {"n": 1, f"of {key}": [key, 1.5, None]}, "max_model_len": 1111}
+    writing = completing(echo)
+    with OpenAIServer(lambda one: Reply({"data": [listed]}) if one.path == MODELS else writing(one)) as server:
+        entry = open_server(server.name, Backend()).spec.identity["model_entry"]
+    assert entry["max_model_len"] == 1111
+    assert entry["meta"] == {"n": 1, "of [key]": ["[key]", 1.5, None]}
+
+
 def test_several_workers_are_refused_since_one_keeps_a_server_busy(folder: Path) -> None:
     with OpenAIServer(completing(echo)) as server:
         code, said = _run(folder, server, "--workers", "2")

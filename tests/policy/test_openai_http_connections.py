@@ -22,8 +22,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from lockedroom.errors import BadInput
 from lockedroom.policy.backend import Backend
 from lockedroom.policy.openai_http import open_server
+from lockedroom.policy.openai_http.address import Address, Key
+from lockedroom.policy.openai_http.asking import Asked, Asker
 from lockedroom.policy.openai_http.connections import Connections, Transient
 from lockedroom.policy.openai_http.proxies import named_proxy
+from lockedroom.policy.openai_http.wire import parse_answer
 from lockedroom.records import Completion, Failure, Sampling
 from lockedroom.testkit.openai_server import OpenAIServer, Reply, Request, completing
 from lockedroom.testkit.small_run import additions
@@ -192,6 +195,34 @@ def test_a_connection_is_used_again() -> None:
     assert found == [b"1", b"22", b"3"]
     assert [len(one) for one in heads] == [3]
     assert all(f"Authorization: Bearer {SECRET}".encode() in head for head in heads[0])
+
+
+def test_a_connection_closed_without_a_word_is_replaced_without_a_wait() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        body = await reader.readexactly(
+            int(head.lower().partition(b"content-length:")[2].split()[0] if b"POST" in head else 0)
+        )
+        writer.write(sized(BODY))  # HTTP/1.1, which says that the connection stays open
+        await writer.drain()
+        writer.close()
+        received.append(body)
+
+    async def ask() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        address = Address(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", "", "m")
+        asker = Asker(address, Key(""), Backend(retries=1), backoff_s=60.0)
+        for _ in range(5):
+            await asker.ask("/chat/completions", b"{}", parse_answer, asked)
+        await asker.close()
+        await stop(server)
+
+    received: list[bytes] = []
+    asked = Asked()
+    asyncio.run(ask())
+    assert received == [b"{}"] * 5
+    assert asked.attempts == 5 + asked.faults["dropped"]
+    assert asked.faults["dropped"] > 0
 
 
 def test_what_comes_unasked_is_not_the_answer_to_the_next_request() -> None:

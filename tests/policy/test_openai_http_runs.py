@@ -102,16 +102,38 @@ class _Killed:
         return [request.prompt for request in self.server.completions()[len(self.asked) :]]
 
 
+def _filtering(writing: Answering) -> Answering:
+    """A server that holds back one choice in seven or so: paid for, and no completion."""
+
+    def answer(request: Request) -> Reply:
+        reply = writing(request)
+        for choice in reply.body.get("choices", ()) if request.body.get("max_tokens") == 20 else ():
+            if (request.body["seed"] + choice["index"]) % 7 == 0:
+                choice["finish_reason"] = "content_filter"
+        return reply
+
+    return answer
+
+
+def test_an_answer_that_is_no_completion_is_answered_all_the_same(tmp_path: Path) -> None:
+    with OpenAIServer(_filtering(completing(answered, most_choices=1))) as server:
+        measured(tmp_path, server, draws=1)
+    found = usage(tmp_path)
+    assert (found.requests, found.failed_requests) == (COUNT, 0)
+    assert found.completions < COUNT
+    assert found.prompt_tokens == 5 * COUNT
+
+
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
-@pytest.mark.parametrize("most_choices", [1, 4])
+@pytest.mark.parametrize("most_choices", [1, 2, 4])
 def test_after_a_kill_only_what_was_in_flight_is_asked_again(tmp_path: Path, share: float, most_choices: int) -> None:
     chance = random.Random(1)
-    writing = completing(answered, most_choices=most_choices)
+    writing = _filtering(completing(answered, most_choices=most_choices))
 
     def uneven(request: Request) -> Reply:
         return msgspec.structs.replace(writing(request), delay_s=chance.choice((0.0, 0.005, 0.05)))
 
-    total = COUNT * (4 if most_choices == 1 else 1)
+    total = COUNT * {1: 4, 2: 3, 4: 1}[most_choices]
     with OpenAIServer(uneven) as server:
         run = _Killed(tmp_path, server, answers=int(share * total) + 5, draws=4)
         again = run.resume()
@@ -124,6 +146,10 @@ def test_after_a_kill_only_what_was_in_flight_is_asked_again(tmp_path: Path, sha
     with OpenAIServer(writing) as server:
         measured(whole, server, draws=4)
     assert (tmp_path / "run" / "records.jsonl").read_bytes() == (whole / "run" / "records.jsonl").read_bytes()
+    accounts = [
+        (found.requests, found.completions, found.completion_tokens) for found in (usage(tmp_path), usage(whole))
+    ]
+    assert accounts[0] == accounts[1]
 
 
 def _first_is_slow(seconds: float) -> Answering:

@@ -20,14 +20,17 @@ from lockedroom.records import Completion, Failure, PolicySpec, Sampling
 class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one request ended with: the completions of these draws of an example (the example's place in the run).
 
-    No draws: every attempt failed. `seconds` is how long the last attempt took, `faults` counts what went wrong before
-    it, by kind. Tokens are those the server counted; None where it did not say.
+    `failed` are draws that were answered too, and paid for, with something that is no completion (`failures`). Neither
+    the one nor the other: every attempt failed. `seconds` is how long the last attempt took, `faults` counts what went
+    wrong before it, by kind. Tokens are those the server counted; None where it did not say.
     """
 
     example: int
     id: str
     draws: tuple[int, ...] = ()
     completions: tuple[Completion, ...] = ()
+    failed: tuple[int, ...] = ()
+    failures: tuple[Failure, ...] = ()
     seconds: float = 0.0
     attempts: int = 1
     faults: dict[str, int] = {}
@@ -35,11 +38,20 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     completion_tokens: int | None = None
     fingerprint: str | None = None
 
+    @property
+    def answered(self) -> bool:
+        return bool(self.draws or self.failed)
+
+    def found(self) -> dict[int, Completion | Failure]:
+        """Return what each draw was answered with."""
+        completions: dict[int, Completion | Failure] = dict(zip(self.draws, self.completions, strict=True))
+        return completions | dict(zip(self.failed, self.failures, strict=True))
+
 
 class Receipts(Protocol):
     """Where receipts are kept; called from one thread, which is not the caller's."""
 
-    def paid(self, example: int, example_id: str) -> Mapping[int, Completion]:
+    def paid(self, example: int, example_id: str) -> Mapping[int, Completion | Failure]:
         """Return the draws of an example that an interrupted run has paid for already."""
         ...
 

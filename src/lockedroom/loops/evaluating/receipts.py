@@ -18,7 +18,7 @@ import msgspec
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import encode_lines, read_batches
 from lockedroom.policy.streaming import Receipt
-from lockedroom.records import Completion, PolicySpec
+from lockedroom.records import Completion, Failure, PolicySpec
 from lockedroom.results.run_folder import RECEIPTS, whole_bytes, writing
 
 USAGE_JSON = "usage.json"
@@ -72,12 +72,12 @@ class ReceiptFile:
         self.path = run / RECEIPTS
         self._accounts = _Accounts()
         self._waiting = [_Written(policy=policy)]
-        self._paid: dict[int, tuple[str, dict[int, Completion]]] = {}
+        self._paid: dict[int, tuple[str, dict[int, Completion | Failure]]] = {}
         self._file: BinaryIO | None = None
         if self.path.exists():
             self._read(policy, finished)
 
-    def paid(self, example: int, example_id: str) -> Mapping[int, Completion]:
+    def paid(self, example: int, example_id: str) -> Mapping[int, Completion | Failure]:
         """Return the draws of an example that are paid for, once; raise BadInput if it is another example's place."""
         name, draws = self._paid.pop(example, (example_id, {}))
         if name != example_id:
@@ -90,7 +90,7 @@ class ReceiptFile:
     def keep(self, receipt: Receipt) -> None:
         self._accounts.add(receipt)
         self._waiting.append(_Written(receipt=receipt))
-        if self._file is None and not receipt.draws:
+        if self._file is None and not receipt.answered:
             return
         with writing(self.path):
             if self._file is None:
@@ -123,7 +123,7 @@ class ReceiptFile:
                     self._accounts.add(row.receipt)
                     if row.receipt.example >= finished:
                         _, draws = self._paid.setdefault(row.receipt.example, (row.receipt.id, {}))
-                        draws.update(zip(row.receipt.draws, row.receipt.completions, strict=True))
+                        draws.update(row.receipt.found())
         with writing(self.path):
             self._file = open(self.path, "r+b")  # noqa: SIM115  (closed by close or remove)
             self._file.truncate(end)
@@ -155,7 +155,7 @@ class _Accounts:
         count["requests"] += 1
         count["attempts"] += receipt.attempts
         self._faults.update(receipt.faults)
-        if not receipt.draws:
+        if not receipt.answered:
             count["failed_requests"] += 1
             return
         count["completions"] += len(receipt.draws)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -36,6 +37,16 @@ class Key(msgspec.Struct, frozen=True):
     def hidden(self, text: str) -> str:
         """Return a text of the server's without the key, in case the server repeats it."""
         return text.replace(self.secret, "[key]") if self.secret else text
+
+    def hidden_in(self, value: Any) -> Any:
+        """Return a decoded JSON value of the server's without the key in any of its texts."""
+        if isinstance(value, str):
+            return self.hidden(value)
+        if isinstance(value, list):
+            return [self.hidden_in(one) for one in value]
+        if isinstance(value, dict):
+            return {self.hidden(name): self.hidden_in(one) for name, one in value.items()}
+        return value
 
     def stands_in(self, text: str) -> bool:
         return len(self.secret) >= SHORTEST_SECRET and self.secret in text

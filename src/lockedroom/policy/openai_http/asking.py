@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import email.utils
-import math
 import random
 import re
 from collections import Counter
@@ -49,10 +48,14 @@ class Refused(Exception):
 
 
 class Asked(msgspec.Struct):
-    """How a request went so far: attempts made, what went wrong by kind, and the seconds of the last attempt."""
+    """How a request went so far: attempts made, what went wrong by kind, and the seconds of the last attempt.
+
+    `stale`: the last attempt went out on a kept connection that the server had closed.
+    """
 
     attempts: int = 0
     seconds: float = 0.0
+    stale: bool = False
     faults: Counter[str] = msgspec.field(default_factory=Counter)
 
 
@@ -74,12 +77,12 @@ class Asker:
         """Close the connections; nothing may be under way."""
         await self._connections.close()
 
-    async def once(self, method: str, url: str, body: bytes | None = None) -> Reply:
+    async def once(self, method: str, url: str, body: bytes | None = None, *, fresh: bool = False) -> Reply:
         """Send one request and return the reply, whatever its status. Raises Transient when none comes."""
         try:
-            return await self._connections.exchange(method, url, body)
+            return await self._connections.exchange(method, url, body, fresh=fresh)
         except Transient as error:
-            raise Transient(error.kind, self.shown(str(error)), error.retry_after) from None
+            raise Transient(error.kind, self.shown(str(error)), error.retry_after, stale=error.stale) from None
 
     async def ask(
         self,
@@ -100,7 +103,7 @@ class Asker:
             base = self._bases[(turn + asked.attempts) % len(self._bases)]
             asked.attempts += 1
             try:
-                reply = await self.once("POST", f"{base}{path}", body)
+                reply = await self.once("POST", f"{base}{path}", body, fresh=asked.stale)
                 asked.seconds = reply.seconds
                 self.judge(reply, base)
                 return read_or_junk(reply, read, self.shown)
@@ -109,6 +112,7 @@ class Asker:
                 raise
             except Transient as error:
                 asked.faults[error.kind] += 1
+                asked.stale = error.stale
                 raise
 
         return await self.patiently(attempt)
@@ -169,11 +173,13 @@ class Asker:
         return visible(self.key.hidden(text), SHOWN)
 
     def _wait(self, state: tenacity.RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome is not None else None
+        if isinstance(error, Transient) and error.stale:
+            return 0.0  # some servers close a connection after so many answers without saying so; a new one will do
         longest = tenacity.wait_exponential(multiplier=self._backoff_s, max=LONGEST_BACKOFF_S)(state)
         # Random, so that requests that failed together do not come back together; never short, so that a server has
         # the time to come back.
         backoff = longest * random.uniform(0.5, 1)
-        error = state.outcome.exception() if state.outcome is not None else None
         asked = error.retry_after if isinstance(error, Transient) else None
         return backoff if asked is None else asked + min(backoff, max(asked, self._backoff_s) / 4)
 
@@ -193,14 +199,14 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     value = headers.get("retry-after")
     if value is None:
         return None
-    try:
+    if re.fullmatch(r"[+-]?[0-9]{1,300}(\.[0-9]{0,300})?", value.strip()):
         seconds = float(value)
-    except ValueError:
+    else:
         then = _http_date(value)
         if then is None:
             return None
         seconds = (then - (_http_date(headers.get("date", "")) or datetime.now(UTC))).total_seconds()
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+    return max(0.0, seconds)
 
 
 def _http_date(value: str) -> datetime | None:

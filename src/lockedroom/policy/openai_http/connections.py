@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import ssl
 import time
+from contextvars import ContextVar
 from typing import Any
 
 import aiohttp
@@ -27,12 +28,16 @@ LONGEST_HEADER = 256 * 1024
 
 
 class Transient(Exception):
-    """An attempt failed in a way that may pass. `kind` is how it is counted; `retry_after` in seconds."""
+    """An attempt failed in a way that may pass. `kind` is how it is counted; `retry_after` in seconds.
 
-    def __init__(self, kind: str, message: str, retry_after: float | None = None) -> None:
+    `stale`: it went out on a connection that had been kept, and that the server closed without a byte of an answer.
+    """
+
+    def __init__(self, kind: str, message: str, retry_after: float | None = None, *, stale: bool = False) -> None:
         super().__init__(message)
         self.kind = kind
         self.retry_after = retry_after
+        self.stale = stale
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -76,8 +81,10 @@ class Connections:
         if self._session is not None:
             await self._session.close()
 
-    async def exchange(self, method: str, url: str, body: bytes | None = None) -> Reply:
-        """Send one request and return the reply. Raises Transient when none comes."""
+    async def exchange(self, method: str, url: str, body: bytes | None = None, *, fresh: bool = False) -> Reply:
+        """Send one request and return the reply, on a connection of its own if `fresh`. Raises Transient when none comes."""
+        way = _Way(fresh)
+        _way.set(way)
         session = self._session or self._opened()
         place = self._places.get(url) or self._place(url)
         headers = place.headers if body is None else {**place.headers, "Content-Type": "application/json"}
@@ -97,7 +104,8 @@ class Connections:
         except TimeoutError:
             raise Transient(TIMEOUT, f"no answer within {self._timeout_s:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise _transient(error, through_proxy=place.proxy is not None) from None
+            stale = way.kept and isinstance(error, _CLOSED)
+            raise _transient(error, through_proxy=place.proxy is not None, stale=stale) from None
 
     def _opened(self) -> aiohttp.ClientSession:
         self._session = aiohttp.ClientSession(
@@ -136,18 +144,35 @@ class Connections:
         return self._certificates
 
 
+class _Way(msgspec.Struct):
+    """Which connection a request asks for, and whether the one it got had been used before."""
+
+    fresh: bool
+    kept: bool = False
+
+
+# Of the request that the current task sends: aiohttp has no place to say so.
+_way: ContextVar[_Way] = ContextVar("_way")
+# What aiohttp raises where a server closes a connection before an answer begins; the first two are also its others.
+_CLOSED = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
+
+
 class _Connector(aiohttp.TCPConnector):
     """A pool that closes connections on which something came unasked: it would be taken for the next answer."""
 
     async def _get(self, *which: Any) -> Any:
+        way = _way.get()
+        if way.fresh:
+            return None
         connection = await super()._get(*which)
         while connection is not None and connection.protocol is not None and connection.protocol.should_close:
             connection.close()
             connection = await super()._get(*which)
+        way.kept = connection is not None
         return connection
 
 
-def _transient(error: aiohttp.ClientError | OSError, *, through_proxy: bool) -> Transient:
+def _transient(error: aiohttp.ClientError | OSError, *, through_proxy: bool, stale: bool) -> Transient:
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
         whom = " through the proxy that the environment names" if through_proxy else ""
         what = f"it answers {error.status}" if isinstance(error, aiohttp.ClientHttpProxyError) else error.strerror
@@ -156,14 +181,15 @@ def _transient(error: aiohttp.ClientError | OSError, *, through_proxy: bool) -> 
         return Transient("junk", f"an answer that cannot be unpacked: {' '.join(error.__cause__.message.split())}")
     if isinstance(error, aiohttp.ClientPayloadError):
         return Transient("dropped", "the answer breaks off")
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return Transient("dropped", "the connection was dropped: the server closed it before an answer came")
+    if isinstance(error, aiohttp.ServerDisconnectedError) or "write request body" in str(error):
+        message = "the connection was dropped: the server closed it before an answer came"
+        return Transient("dropped", message, stale=stale)
     if isinstance(error, aiohttp.ClientResponseError) and "content-encoding" in error.message:
         # It says which package would unpack it; but servers are asked not to pack anything.
         return Transient("junk", f"an answer that cannot be unpacked: {error.message.strip().partition('.')[0]}")
     if isinstance(error, aiohttp.ClientResponseError):
         return Transient("dropped", f"the answer is not HTTP: {' '.join(error.message.split())}")
-    return Transient("dropped", f"the connection was dropped: {error or 'it was closed'}")
+    return Transient("dropped", f"the connection was dropped: {error or 'it was closed'}", stale=stale)
 
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:

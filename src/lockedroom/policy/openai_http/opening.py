@@ -8,6 +8,7 @@ the server refuses costs nothing; the first that it answers is used for the whol
 from __future__ import annotations
 
 import itertools
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -99,7 +100,7 @@ async def _find_model(asker: Asker) -> dict[str, Any] | str:
     if reply is None:
         return "not offered"
     try:
-        models = msgspec.json.decode(reply.content, type=_Models).data
+        models = msgspec.json.decode(reply.content.removeprefix(BOM_UTF8), type=_Models).data
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadInput(
             asker.fatal(f"/models is not a list of models ({asker.said(reply)}); is this the address of an API?")
@@ -110,9 +111,7 @@ async def _find_model(asker: Asker) -> dict[str, Any] | str:
         more = f" and {len(names) - SHOWN_MODELS} more" if len(names) > SHOWN_MODELS else ""
         served = ", ".join(names[:SHOWN_MODELS]) + more if names else "none"
         raise BadInput(asker.fatal(f"no model {asker.shown(asker.address.model)!r} here; it serves: {served}"))
-    kept = {field: found[0][field] for field in _STABLE if field in found[0]}
-    entry: dict[str, Any] = msgspec.json.decode(asker.key.hidden(msgspec.json.encode(kept).decode()))
-    return entry
+    return {field: asker.key.hidden_in(found[0][field]) for field in _STABLE if field in found[0]}
 
 
 async def _first(asker: Asker, method: str, url: str, body: bytes | None = None) -> Reply:
@@ -192,11 +191,14 @@ def _dialects(template: str) -> Iterator[Dialect]:
             yield Dialect(chat, choices=choices, logprobs=logprobs, extras=extras)
 
 
+def probe_body(dialect: Dialect, model: str, n: int = 1) -> bytes:
+    """Return the JSON of a request for one token."""
+    return request_body(dialect, model, PROBE, Sampling(max_tokens=1), n=n, seed=PROBE_SEED)
+
+
 async def _probe(asker: Asker, dialect: Dialect) -> tuple[Answer, Reply]:
     """Ask for one token, twice if `n` is to be tried."""
-    sampling = Sampling(max_tokens=1)
-    n = 2 if dialect.choices else 1
-    body = request_body(dialect, asker.address.model, PROBE, sampling, n=n, seed=PROBE_SEED)
+    body = probe_body(dialect, asker.address.model, n=2 if dialect.choices else 1)
     faults = Counter[int]()
 
     async def attempt() -> tuple[Answer, Reply]:

@@ -5,7 +5,8 @@ its own thread, and yields what the first of them gave, then the second. At most
 that waits to be repeated keeps its place, so a server that asks for patience is not asked for more meanwhile.
 
 A Failure is yielded only once something has succeeded after it. If nothing does, the server has gone (or refuses all we
-ask), and the run ends with one message while it can be resumed, instead of with a Failure for every example left.
+ask), and the run ends with one message while it can be resumed, instead of with a Failure for every example left. Where
+nothing is left to ask, one more request of one token tells.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Container, Generator, Iterator, Sequence
+from collections.abc import Container, Coroutine, Generator, Iterator, Sequence
 from itertools import groupby, islice
 
 import msgspec
@@ -25,7 +26,7 @@ from lockedroom.policy.backend import Backend
 from lockedroom.policy.openai_http.address import Address, Key, check_backend, parse_addresses, read_key
 from lockedroom.policy.openai_http.asking import ABOUT_THE_PROMPT, Asked, Asker, Refused
 from lockedroom.policy.openai_http.connections import Transient
-from lockedroom.policy.openai_http.opening import one_policy, open_with
+from lockedroom.policy.openai_http.opening import one_policy, open_with, probe_body
 from lockedroom.policy.openai_http.wire import (
     Answer,
     Dialect,
@@ -207,9 +208,12 @@ class _Work:
         """Start an asker for each request that waits, up to as many as are allowed."""
         free = self._most_askers - len(self._askers) if self._fatal is None else 0
         for _ in range(min(free, len(self._requests))):
-            task = asyncio.ensure_future(self._ask())
-            self._askers.add(task)
-            task.add_done_callback(self._ended)
+            self._start(self._ask())
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._askers.add(task)
+        task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._askers.discard(task)
@@ -231,13 +235,33 @@ class _Work:
             if example.failed_at is not None and self._successes <= example.failed_at:
                 if self._in_flight or self._requests:
                     return
-                if self._successes == 0 and self._failures_in_a_row:
-                    self._end_with(self._gone())
+                if self._failures_in_a_row:
+                    self._doubt()
                     return
             del self._examples[self._next]
             self._released.append([example.found[draw] for draw in self._draws])
             self._next += 1
             self._ready.set()
+
+    def _doubt(self) -> None:
+        """Nothing has succeeded since these failures, and nothing is left to ask: is the server still there?"""
+        if self._known or self._successes:
+            self._start(self._look())
+        else:
+            self._end_with(self._gone())
+
+    async def _look(self) -> None:
+        """Ask for one token. What failed was about its own prompt where that is answered; else the server has gone."""
+        self._in_flight += 1
+        body = probe_body(self._dialect, self._asker.address.model)
+        try:
+            await self._asker.ask(self._dialect.path, body, parse_answer, Asked())
+        except (Transient, Refused):
+            raise self._gone() from None
+        self._in_flight -= 1
+        self._successes += 1
+        self._failures_in_a_row = 0
+        self._release()
 
     async def _ask(self) -> None:
         """Ask one request after the other, until none is left."""
@@ -255,11 +279,14 @@ class _Work:
             self._release()
 
     def _cut(self, found: Container[int]) -> Iterator[list[int]]:
-        """Cut the draws that are missing into requests, at fixed multiples, so that those found do not move the other cuts."""
+        """Cut the draws that are missing into the requests that a run without interruption makes for them."""
         # Some servers refuse `n` for greedy decoding, where all choices are the same.
         most = MOST_CHOICES if self._dialect.choices and self._sampling.temperature > 0 else 1
-        missing = (draw for draw in self._draws if draw not in found)
-        return (list(draws) for _, draws in groupby(missing, lambda draw: draw // most))
+        for _, group in groupby(self._draws, lambda draw: draw // most):
+            draws = list(group)
+            missing = [draw for draw in draws if draw not in found]
+            # Of a request that was answered in part, the rest was asked for one by one before the kill as well.
+            yield from [draws] if len(missing) == len(draws) else ([draw] for draw in missing)
 
     async def _request(self, example: _Example, draws: list[int]) -> dict[int, Drawn]:
         """Return what one request gives for these draws; nothing when the server refuses several in one request."""
@@ -281,12 +308,15 @@ class _Work:
             return dict.fromkeys(draws, self._failed(error, asked))
         found = dict(zip(draws, choices, strict=False))
         completions = {draw: one for draw, one in found.items() if isinstance(one, Completion)}
+        failures = {draw: one for draw, one in found.items() if isinstance(one, Failure)}
         fingerprint = answer.said("system_fingerprint")
         receipt = Receipt(
             example.number,
             prompt.id,
             tuple(completions),
             tuple(completions.values()),
+            tuple(failures),
+            tuple(failures.values()),
             prompt_tokens=answer.tokens("prompt_tokens"),
             completion_tokens=answer.tokens("completion_tokens"),
             fingerprint=None if fingerprint is None else asker.shown(fingerprint),

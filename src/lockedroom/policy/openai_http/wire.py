@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,7 @@ class _Message(msgspec.Struct, frozen=True):
     content: Any = None
     refusal: Any = None
     tool_calls: Any = None
+    function_call: Any = None
 
 
 class _Choice(msgspec.Struct, frozen=True):
@@ -89,13 +92,16 @@ class Answer(msgspec.Struct, frozen=True):
     def tokens(self, field: str) -> int | None:
         """Return a count of `usage`, or None where there is no such number."""
         found = self.usage.get(field) if isinstance(self.usage, dict) else None
-        return found if type(found) is int and found >= 0 else None
+        return found if type(found) is int and 0 <= found < 2**53 else None
 
 
 _decoder = msgspec.json.Decoder(Answer)
 _logprobs_decoder = msgspec.json.Decoder(_Logprobs | None)
 # What OpenAI's servers write for a token that is too unlikely to have a number.
 NO_NUMBER = -9999.0
+# Kinds of the parts of a message: two that are text, two that are not shown to the reader.
+PART_KINDS = ("text", "output_text", "thinking", "reasoning")
+LONGEST_INTEGER = 40  # digits; nothing that a server counts needs half of them
 # A log-probability is at most 0, but for the rounding of a 32-bit sum.
 ROUNDING = 1e-3
 
@@ -129,6 +135,7 @@ def request_body(dialect: Dialect, model: str, prompt: str, sampling: Sampling, 
 
 def parse_answer(raw: bytes) -> Answer:
     """Read the body of an answer. Raises Junk for anything that is not one, or holds no choices."""
+    raw = raw.removeprefix(BOM_UTF8)
     if raw.lstrip()[:1] == b"<":
         raise Junk("HTML instead of JSON")
     if not raw.strip():
@@ -136,16 +143,39 @@ def parse_answer(raw: bytes) -> Answer:
     try:
         answer = decode_line(Path("answer"), 1, raw, _decoder, Answer)
     except BadInput as error:
-        said = error_in(raw)
-        # What to do about it is said to those who wrote a file; nobody here wrote this one.
-        found = str(error).removeprefix("answer:1: ").partition(";")[0]
-        raise Junk(
-            f"an error instead of an answer: {said}" if said else f"not an answer: {visible(found, 160)}"
-        ) from None
+        found = _leniently(raw)
+        if found is None:
+            raise _no_answer(raw, error) from None
+        answer = found
     if not answer.choices:
         said = error_in(raw)
         raise Junk(f"an answer without choices{f': {said}' if said else ''}")
     return answer
+
+
+def _leniently(raw: bytes) -> Answer | None:
+    """Read an answer that holds what JSON has no words for (NaN, 1e999, half a surrogate pair): it stands beside the text
+    mostly, and where it does not, the text is none."""
+    try:
+        value = json.loads(
+            raw.decode(), parse_int=lambda digits: int(digits) if len(digits) < LONGEST_INTEGER else None
+        )
+        for choice in value["choices"]:
+            if "logprobs" in choice:
+                choice["logprobs"] = msgspec.Raw(json.dumps(choice["logprobs"]).encode())
+        return msgspec.convert(value, Answer)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+
+
+def _no_answer(raw: bytes, error: BadInput) -> Junk:
+    said = error_in(raw)
+    if said:
+        return Junk(f"an error instead of an answer: {said}")
+    if raw.lstrip().startswith((b"data:", b"event:")):
+        return Junk("a stream of events, though none was asked for")
+    # What to do about it is said to those who wrote a file; nobody here wrote this one.
+    return Junk(f"not an answer: {visible(str(error).removeprefix('answer:1: ').partition(';')[0], 160)}")
 
 
 def error_in(raw: bytes) -> str | None:
@@ -185,9 +215,9 @@ def _completion(choice: _Choice, dialect: Dialect, sampling: Sampling, key: Key)
     if end is not None and reason is None:
         return _failure(f"the server ended this completion with finish_reason {visible(key.hidden(str(end)), 60)!r}")
     if dialect.chat and choice.message is not None:
-        if choice.message.tool_calls:
+        if choice.message.tool_calls or choice.message.function_call:
             return _failure("the completion calls tools, and none were offered")
-        text = choice.message.content
+        text = _text_of(choice.message.content)
         if text is None:  # the model wrote nothing to show, or declined
             text = choice.message.refusal or ""
     else:
@@ -197,28 +227,54 @@ def _completion(choice: _Choice, dialect: Dialect, sampling: Sampling, key: Key)
     if key.stands_in(text):
         return _failure("the completion repeats the API key, which is never written down")
     logprobs = token_logprobs(choice.logprobs, text)
-    ids = choice.token_ids
+    ids = _token_ids(choice.token_ids)
+    if ids is not None and logprobs is not None and len(ids) != len(logprobs):
+        ids = logprobs = None  # which of them is right, nobody can tell
     # Servers give the policy's own log-probabilities; they are of the distribution sampled from where nothing changes it.
     same = sampling.temperature == 1 and sampling.top_p == 1 and sampling.top_k == 0
     return Completion(
         text=text,
         logprob=math.fsum(logprobs) if logprobs is not None and same else None,
         finish_reason=reason,
-        token_ids=tuple(ids) if isinstance(ids, list) and all(type(one) is int for one in ids) else None,
+        token_ids=ids,
         token_logprobs=logprobs if same else None,
         token_policy_logprobs=logprobs,
     )
+
+
+def _text_of(content: Any) -> Any:
+    """Return a message's content: where it comes in parts, those that are text, without the model's thinking."""
+    if not isinstance(content, list):
+        return content
+    kinds = [part.get("type") if isinstance(part, dict) else None for part in content]
+    texts = [part.get("text") for part, kind in zip(content, kinds, strict=True) if kind in ("text", "output_text")]
+    known = all(kind in PART_KINDS for kind in kinds) and all(isinstance(text, str) for text in texts)
+    return "".join(texts) if known else content
+
+
+def _token_ids(ids: Any) -> tuple[int, ...] | None:
+    given = isinstance(ids, list) and all(type(one) is int and 0 <= one < 2**63 for one in ids)
+    return tuple(ids) if given else None
 
 
 def _failure(message: str) -> Failure:
     return Failure(FailureCode.POLICY_ERROR, message)
 
 
+def _logprobs_of(raw: msgspec.Raw) -> _Logprobs | None:
+    found: _Logprobs | None
+    try:
+        found = _logprobs_decoder.decode(raw)
+    except msgspec.DecodeError:  # some token may be half a surrogate pair; its text is not needed
+        found = msgspec.convert(json.loads(bytes(raw)), _Logprobs | None)
+    return found
+
+
 def token_logprobs(raw: msgspec.Raw, text: str) -> tuple[float, ...] | None:
     """Return the log-probability of every token of a completion, or None unless there is one for each."""
     try:
-        given = _logprobs_decoder.decode(raw) if raw else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        given = _logprobs_of(raw) if raw else None
+    except (ValueError, RecursionError):
         return None
     if given is None:
         return None
