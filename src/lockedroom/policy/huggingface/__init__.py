@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 
 from lockedroom.errors import BadInput, MissingExtra
 from lockedroom.policy.backend import Backend
-from lockedroom.policy.huggingface.source import find_source
+from lockedroom.policy.huggingface.source import EXTRA, find_source
 
 if TYPE_CHECKING:
     from lockedroom.policy.huggingface.policy import HuggingFacePolicy
-
-_EXTRA = ("torch", "transformers", "peft", "safetensors", "tokenizers", "gguf")
 
 
 def load_huggingface(name: str, backend: Backend, *, threads: int = 1) -> HuggingFacePolicy:
@@ -33,6 +31,6 @@ def load_huggingface(name: str, backend: Backend, *, threads: int = 1) -> Huggin
 
         return load(source, backend, threads=threads)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _EXTRA:
+        if (error.name or "").partition(".")[0] not in EXTRA:
             raise
         raise MissingExtra(f"--policy hf:{name}", "hf") from None

@@ -10,8 +10,9 @@ import contextlib
 import io
 import logging
 import math
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import huggingface_hub
@@ -24,7 +25,7 @@ from lockedroom.errors import BadInput
 from lockedroom.policy.backend import Backend
 from lockedroom.policy.huggingface.adapter import new_adapter, saved_adapter
 from lockedroom.policy.huggingface.policy import HuggingFacePolicy, files_sha256, vocabulary_of
-from lockedroom.policy.huggingface.source import ADAPTER_WEIGHTS, HUB_COMMIT, Source
+from lockedroom.policy.huggingface.source import ADAPTER_WEIGHTS, EXTRA, HUB_COMMIT, Source
 from lockedroom.policy.huggingface.text import TextCodec
 from lockedroom.policy.huggingface.trial import TOLERANCE, disagreement
 from lockedroom.policy.tiny.randomness import SEED_SCHEME
@@ -34,6 +35,7 @@ from lockedroom.visible import visible
 NAMED_DIGITS = 8  # of the sha256 of the weights, in a policy's name
 HUB_TIMEOUT_S = 5.0
 Loaded = TypeVar("Loaded")
+_WANTED = "only causal transformers with a cache of keys and values are supported"
 
 
 def load(source: Source, backend: Backend, *, threads: int) -> HuggingFacePolicy:
@@ -48,6 +50,7 @@ def load(source: Source, backend: Backend, *, threads: int) -> HuggingFacePolicy
         _reach_hub(source)
     tokenizer = _try(source, "tokenizer", lambda: _tokenizer(source, backend))
     model = _try(source, "weights", lambda: _model(source, backend))
+    _try(source, "generation_config.json", lambda: _generation_config(source))
     template = source.saved.template if source.saved is not None and backend.template == "auto" else backend.template
     codec = TextCodec(tokenizer, end_ids(model, tokenizer, source.name), template, f"hf:{source.name}")
     base_sha256 = files_sha256(source.weights) if source.weights else _hub_commit(model)
@@ -125,9 +128,11 @@ def _try(source: Source, what: str, read: Callable[[], Loaded]) -> Loaded:
         warnings.simplefilter("ignore")  # of transformers and peft, about their own files and past versions
         try:
             return read()
-        except (BadInput, ModuleNotFoundError):
+        except BadInput:
             raise
-        except Exception as error:  # noqa: BLE001  (a foreign folder fails inside foreign code in ways nobody can list)
+        except Exception as error:
+            if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRA:
+                raise
             wants_code = "trust_remote_code" in str(error)
             folder = source.adapter if what == "adapter" else source.path
             what_to_do = "read that code, and give --trust-remote-code to run it" if wants_code else f"check {folder}"
@@ -162,6 +167,7 @@ def _tokenizer(source: Source, backend: Backend) -> Any:
 def _model(source: Source, backend: Backend) -> Any:
     where, flags = _where(source, backend)
     if source.kind != "gguf":
+        _refuse_configuration(transformers.AutoConfig.from_pretrained(where, **flags), source)
         flags["use_safetensors"] = True
     dtype = getattr(torch, backend.dtype)
     of_library: Any = transformers.AutoModelForCausalLM
@@ -176,9 +182,44 @@ def _model(source: Source, backend: Backend) -> Any:
     absent = sorted(info["missing_keys"])
     if absent:  # transformers would go on with random numbers
         raise BadInput(
-            f"hf:{source.name}: its weights lack {len(absent)} tensors, {absent[0]} among them; restore the files"
+            f"hf:{source.name}: its weights lack tensors ({len(absent)}: {_some(absent)}); restore the files"
+        )
+    beyond = _without_a_place(model, info["unexpected_keys"])
+    if beyond:  # and here without them
+        raise BadInput(
+            f"hf:{source.name}: its weights do not fit its config.json, which describes a model without {_some(beyond)} "
+            f"({len(beyond)} such); restore the files"
         )
     return _dequantised(model).to(dtype) if source.kind == "gguf" else model
+
+
+def _refuse_configuration(config: Any, source: Source) -> None:
+    """Raise BadInput for what transformers has no causal model of, and for weights that are codes for others."""
+    if type(config) not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING and not hasattr(config, "auto_map"):
+        raise BadInput(f"hf:{source.name}: a model of type {config.model_type}; {_WANTED}")
+    for part in (config, config.get_text_config()):
+        quantised = getattr(part, "quantization_config", None)
+        if quantised is not None:
+            method = dict(quantised).get("quant_method", "unknown") if isinstance(quantised, dict) else "unknown"
+            raise BadInput(
+                f"hf:{source.name}: its weights are quantised ({method}); only plain ones are supported, or a .gguf file: name the "
+                "model that they were made from, or save it dequantised and without quantization_config"
+            )
+
+
+def _without_a_place(model: Any, names: Iterable[str]) -> list[str]:
+    """Return which of these tensors belong in layers like the model's: more of them than it has, or more in one.
+
+    Others, such as another head or a part that reads images, change nothing of what this model says.
+    """
+    own = {re.sub(r"\d+", "#", name) for name, _ in model.named_parameters()}
+    modules = {name.rpartition(".")[0] for name in own}
+    forms = {name: re.sub(r"\d+", "#", name) for name in names}
+    return sorted(name for name, form in forms.items() if form in own or form.rpartition(".")[0] in modules)
+
+
+def _some(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]}, …"
 
 
 def _dequantised(model: Any) -> Any:
@@ -197,17 +238,26 @@ def _with_adapter(model: Any, source: Source, backend: Backend) -> Any:
     return new_adapter(model, backend.lora) if backend.lora else model
 
 
+def _generation_config(source: Source) -> None:
+    """Raise what is wrong with a folder's generation_config.json, without which transformers would go on."""
+    if source.kind == "folder" and (source.path / "generation_config.json").is_file():
+        transformers.GenerationConfig.from_pretrained(str(source.path), local_files_only=True)
+
+
 def end_ids(model: Any, tokenizer: Any, name: str) -> tuple[int, ...]:
     """Return every token that ends a completion, the tokenizer's own first."""
     known = vocabulary_of(model)
     found: list[int] = []
-    configured = [
-        tokenizer.eos_token_id,
-        model.generation_config.eos_token_id,
-        getattr(model.config.get_text_config(), "eos_token_id", None),
-    ]
-    for ids in configured:
-        found += [i for i in ([ids] if isinstance(ids, int) else (ids or [])) if i < known]
+    configured = {
+        "tokenizer": tokenizer.eos_token_id,
+        "generation_config.json": model.generation_config.eos_token_id,
+        "config.json": getattr(model.config.get_text_config(), "eos_token_id", None),
+    }
+    for file, named in configured.items():
+        ids = named if isinstance(named, list) else [named]
+        if not all(i is None or isinstance(i, int) for i in ids):
+            raise BadInput(f"hf:{name}: its {file} names {visible(str(named), 60)} as eos_token_id; give token ids")
+        found += [i for i in ids if i is not None and 0 <= i < known]  # others cannot be drawn
     if not found:
         raise BadInput(
             f"hf:{name}: neither its tokenizer nor its generation_config.json names an end token (eos_token) that the model knows, "
@@ -219,13 +269,12 @@ def end_ids(model: Any, tokenizer: Any, name: str) -> tuple[int, ...]:
 def _refuse_unfit(model: Any, codec: TextCodec, source: Source) -> None:
     """Raise BadInput for a model that sampling would read otherwise than the model reads itself (see `trial`)."""
     kind = f"hf:{source.name}: a model of type {model.config.model_type}"
-    wanted = "only causal transformers with a cache of keys and values are supported"
     if model.config.is_encoder_decoder or getattr(model, "_is_stateful", False):
-        raise BadInput(f"{kind}; {wanted}")
+        raise BadInput(f"{kind}; {_WANTED}")
     try:
         apart = disagreement(model, vocabulary_of(model), codec.special_ids)
     except Exception as error:  # noqa: BLE001  (a model that needs another cache, or another input, fails anywhere in it)
-        raise BadInput(f"{kind}, which cannot be read token by token: {_said(error)}; {wanted}") from None
+        raise BadInput(f"{kind}, which cannot be read token by token: {_said(error)}; {_WANTED}") from None
     if math.isnan(apart):
         raise BadInput(
             f"{kind}, which gives no numbers (NaN): its weights hold some, or are too large for --dtype; restore the files, "
@@ -234,7 +283,7 @@ def _refuse_unfit(model: Any, codec: TextCodec, source: Source) -> None:
     if apart > TOLERANCE[model.dtype]:
         raise BadInput(
             f"{kind}, in which padding, a cache or what comes after a token changes its log-probability (by {apart:.2g} nats in "
-            f"a trial of a few tokens); {wanted}"
+            f"a trial of a few tokens); {_WANTED}"
         )
 
 

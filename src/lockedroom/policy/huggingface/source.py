@@ -20,6 +20,7 @@ SAVED = "lockedroom.json"  # what we write beside saved weights: where they come
 POLICY = "policy"  # the name, inside a run's folder, of the policy that it made
 CONFIG, ADAPTER_CONFIG, ADAPTER_WEIGHTS = "config.json", "adapter_config.json", "adapter_model.safetensors"
 HUB_COMMIT = "hub commit"  # what pins weights of the hub, in place of their sha256
+EXTRA = ("torch", "transformers", "peft", "safetensors", "tokenizers", "gguf")  # packages that `[hf]` installs
 TEMPLATES = ("auto", "chat", "plain")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")

@@ -33,7 +33,7 @@ class TextCodec:
         self.end_ids = tuple(end_ids)
         self.where = where
         self.chat = _uses_chat(tokenizer, template, where)
-        self._template = _on_one_day(tokenizer.get_chat_template()) if self.chat else "{prompt}"
+        self._template = _on_one_day(_chat_template(tokenizer, where)) if self.chat else "{prompt}"
         self.special_ids = frozenset({*tokenizer.all_special_ids, *end_ids, *_special_added(tokenizer)})
         self.special_texts = tuple(sorted({tokenizer.convert_ids_to_tokens(i) for i in self.special_ids} - {None}))
         self.start_ids = _start_ids(tokenizer)
@@ -130,6 +130,16 @@ class TextCodec:
                 "--template plain"
             )
         return tuple(self.tokenizer(rendered, add_special_tokens=False, split_special_tokens=False)["input_ids"])
+
+
+def _chat_template(tokenizer: Any, where: str) -> str:
+    """Return a tokenizer's chat template, the default one where it has several."""
+    named = tokenizer.chat_template
+    found = named.get("default") if isinstance(named, dict) else named
+    if isinstance(found, str):
+        return found
+    has = f"chat templates {', '.join(named)} and none named default" if isinstance(named, dict) else "no text for it"
+    raise BadInput(f"{where}: its chat template cannot be used: it has {has}; use --template plain")
 
 
 def _on_one_day(template: str) -> str:
