@@ -89,8 +89,26 @@ def test_a_texts_probability_is_the_sum_over_all_completions_that_have_it(
     (found,) = policy.completion_probabilities([PROMPT], [texts], sampling)
     for text, one in zip(texts, found, strict=True):
         assert one.total == pytest.approx(total[text], rel=1e-4), text
-        assert one.truncated == pytest.approx(truncated[text], rel=1e-4, abs=1e-12), text
+        assert one.truncated == pytest.approx(truncated[text], rel=1e-4, abs=1e-5 * total[text]), text
         assert one.canonical <= one.total * (1 + 1e-9)
+
+
+def test_what_is_left_out_is_little_of_the_text_and_not_of_another(tmp_path: Path) -> None:
+    """The canonical tokens may spell another text, be too many, or be ones after which nothing ends: texts were given 0."""
+    policy = opened(tmp_path, KINDS["never"])
+    head = policy.model.lm_head.weight
+    with torch.no_grad():
+        head.copy_(torch.randn(head.shape, generator=torch.Generator().manual_seed(1)) * 0.5)
+    every = list(completions(policy, ()))
+    sampling = Sampling(max_tokens=LIMIT)
+    logs = policy.logprobs([policy.prompt_ids(PROMPT)] * len(every), [ids for ids, _, _ in every], sampling)
+    total: dict[str, float] = defaultdict(float)
+    for (_, text, _), log in zip(every, logs, strict=True):
+        total[text] += math.exp(sum(log))
+    texts = sorted(text for text in total if "\ufffd" not in text and total[text] > 1e-12)
+    (found,) = policy.completion_probabilities([PROMPT], [texts], sampling)
+    for text, one in zip(texts, found, strict=True):
+        assert one.total == pytest.approx(total[text], rel=1e-4, abs=0), text
 
 
 def test_the_first_space_that_a_tokenizer_drops_is_no_other_text(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 As for the embedded model (`policy.tiny.exact`, whose conventions on endings, stop strings and truncation hold here): the
 paths of tokens that spell the texts form a trie, and its nodes are decoded level by level with the sampler's own passes.
 A text of n characters may have 2^n tokenisations, so a path is left as soon as it is less than NEGLIGIBLE times as
-probable as the canonical tokens of every text that it could still become. What is left out is under NEGLIGIBLE of a
-text's probability for each path left; the canonical path is always followed.
+probable as a completion that is known for every text that it could still become: its canonical tokens or its fewest, with
+the ending. So what is left out is under NEGLIGIBLE of a text's probability for each path left.
 The vocabulary is read as byte strings (see `spelling`); a token may spell something else at the start of a completion than
 behind other tokens. Tokens that spell nothing are not followed, unless they end the completion (or are a first space that
 the tokenizer drops): a completion with a special token inside has the same
@@ -27,7 +27,7 @@ from lockedroom.errors import BadInput
 from lockedroom.policy.huggingface.forward import Start, extend, prefill, read_start
 from lockedroom.policy.huggingface.spelling import read_spelling
 from lockedroom.policy.huggingface.text import TextCodec
-from lockedroom.policy.tiny.sample import check_sampling, sampled_logprobs
+from lockedroom.policy.tiny.sample import check_sampling, first_stop, sampled_logprobs
 from lockedroom.records import Sampling, TextProbability
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Tokens:
 
     def __init__(self, codec: TextCodec, known: int) -> None:
         spelling = read_spelling(codec.tokenizer, codec.special_ids, codec.where)
-        self.codec = codec
+        self.codec, self.known = codec, known
         self.first, self.behind = (
             Vocabulary({i: spelled for i, spelled in pieces.items() if i < known})
             for pieces in (spelling.first, spelling.behind)
@@ -68,6 +68,35 @@ class Tokens:
 
     def after(self, path: Sequence[int]) -> Vocabulary:
         return self.behind if path else self.first
+
+    def ways(self, text: str, stops: Sequence[str], limit: int) -> list[tuple[int, ...]]:
+        """Return some completions that are this text, ending included: canonical tokens, and the fewest. None: there is no completion."""
+        found = [(*path, self.codec.end_ids[0])[:limit] for path in self._usual(text) if len(path) <= limit]
+        for stop in stops:
+            if first_stop(text + stop, stops) == len(text):
+                found += [path for path in self._usual(text + stop) if len(path) <= limit]
+        return found
+
+    def _usual(self, text: str) -> list[tuple[int, ...]]:
+        canonical = self.codec.encode(text)
+        written = self.codec.decode(canonical) == text and all(i < self.known for i in canonical)
+        nothing = self.first.ids.get(b"", [])[:1]  # a first space that is dropped
+        starts = [(), *((i,) for i in nothing)]
+        paths = [path for path in (self._fewest(text.encode(), start) for start in starts) if path is not None]
+        return list(dict.fromkeys([*([canonical] if written else []), *paths]))
+
+    def _fewest(self, target: bytes, start: tuple[int, ...]) -> tuple[int, ...] | None:
+        """Return the fewest tokens behind `start` that spell the target."""
+        paths: list[tuple[int, ...] | None] = [start, *[None] * len(target)]  # to each place of it
+        for end in range(1, len(target) + 1):
+            for begin in range(max(0, end - self.behind.longest), end):
+                path, best = paths[begin], paths[end]
+                if path is None or (best is not None and len(best) <= len(path) + 1):
+                    continue
+                ids = self.after(path).ids.get(target[begin:end])
+                if ids:
+                    paths[end] = (*path, ids[0])
+        return paths[-1]
 
 
 class _Node(msgspec.Struct, frozen=True, gc=False):
@@ -90,7 +119,7 @@ class _Texts:
     """The texts asked about after one prompt, and which tokens lead to them. `floor`: below it a path is left."""
 
     def __init__(
-        self, tokens: Tokens, texts: Sequence[str], stops: Sequence[str], limit: int, canonical: Sequence[float]
+        self, tokens: Tokens, texts: Sequence[str], stops: Sequence[str], limit: int, known: Sequence[float]
     ) -> None:
         self.tokens, self.limit = tokens, limit
         self.targets = [text.encode() for text in texts]
@@ -99,7 +128,7 @@ class _Texts:
         self.number = {target: i for i, target in enumerate(self.targets)}
         self.canonical = [tokens.codec.encode(text) for text in texts]
         self.stops = [stop.encode() for stop in stops]
-        floors = [log + math.log(NEGLIGIBLE) for log in canonical]
+        floors = [log + math.log(NEGLIGIBLE) for log in known]
         self.goals = [(target, floor) for target, floor in zip(self.targets, floors, strict=True)]
         self.goals += [(target + stop, floor) for target, floor in self.goals for stop in self.stops]
         self.sums = np.zeros((len(texts), 3))  # total, canonical, truncated
@@ -175,8 +204,9 @@ def completion_probabilities(
     for i, (prompt, asked) in enumerate(zip(prompts, texts, strict=True)):
         ids = policy.prompt_ids(prompt)
         limit = policy.token_limit(ids, sampling)
-        canonical = policy.logprobs([ids] * len(asked), [policy.encode(text) for text in asked], sampling)
-        sums = _Texts(tokens, asked, sampling.stop, limit, [sum(logs) for logs in canonical])
+        sums = _Texts(
+            tokens, asked, sampling.stop, limit, _known(policy, tokens, ids, asked, sampling=sampling, limit=limit)
+        )
         by_slots.setdefault(start.slots(ids), []).append(_Member(i, ids, sums))
     for members in by_slots.values():
         for first in range(0, len(members), PROMPTS_AT_ONCE):
@@ -184,6 +214,26 @@ def completion_probabilities(
         for member in members:
             found[member.index] = [TextProbability(*row) for row in member.texts.sums.tolist()]
     return found
+
+
+def _known(
+    policy: HuggingFacePolicy,
+    tokens: Tokens,
+    prompt: tuple[int, ...],
+    texts: Sequence[str],
+    *,
+    sampling: Sampling,
+    limit: int,
+) -> list[float]:
+    """Return for each text the log-probability of one of its completions: the likeliest of those that are tried first.
+
+    Where none is known a text cannot be written, unless a token goes beyond a stop string: then nothing is left out.
+    """
+    ways = [tokens.ways(text, sampling.stop, limit) for text in texts]
+    flat = [ids for some in ways for ids in some]
+    sums = iter([sum(logs) for logs in policy.logprobs([prompt] * len(flat), flat, sampling)])
+    none = -math.inf if sampling.stop else math.inf
+    return [max((next(sums) for _ in some), default=none) for some in ways]
 
 
 @torch.inference_mode()
