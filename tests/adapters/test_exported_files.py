@@ -311,3 +311,13 @@ def test_answers_that_are_not_as_many_as_completions_are_refused(tmp_path: Path)
     module = imported(export_scorer("final-int", "trl", tmp_path / "ragged.py")[0])
     with pytest.raises(BadInput, match="2 completions came with 1 expected answers"):
         module.reward_func(["?"] * 2, ["Final: 4"] * 2, expected_answer=[4])
+
+
+def test_where_branches_hang_on_a_trace_its_root_agent_is_judged_as_it_wrote(tmp_path: Path) -> None:
+    module = exported(tmp_path, "verifiers")
+    said = [SimpleNamespace(content="Final: 4\n"), SimpleNamespace(content="Final: 5")]
+    root = SimpleNamespace(assistant_messages=said, root_reply="Final: 4")
+    elsewhere = SimpleNamespace(assistant_messages=said, root_reply="Final: 6")
+
+    assert asyncio.run(module.verify_trace(4, root)) == 1.0
+    assert asyncio.run(module.verify_trace(6, elsewhere)) == 1.0

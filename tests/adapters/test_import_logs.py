@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,58 @@ def test_a_document_that_stands_once_for_each_filter_is_taken_once(tmp_path: Pat
     done = import_log(_lines(tmp_path / "s.jsonl", rows), "lm-eval", tmp_path / "in")
 
     assert done.attempts == 2
-    assert done.score == "exact_match after the filter strict (left out: flexible)"
+    assert done.score == "exact_match after the filter strict"
+    assert done.notes == ["filters left out: flexible (--score METRIC,FILTER)"]
+
+
+def test_another_metric_after_another_filter_can_be_asked_for(tmp_path: Path) -> None:
+    rows = [
+        _lm_eval(0, ["Final: 1"], filter=name, metrics=["exact_match", "near"], near=near, exact_match=0.0)
+        for name, near in (("strict", 0.25), ("flexible", 0.5))
+    ]
+    log = _lines(tmp_path / "s.jsonl", rows)
+
+    done = import_log(log, "lm-eval", tmp_path / "in", score="near,flexible")
+
+    assert (done.theirs, done.score) == (0.5, "near after the filter flexible")
+    assert done.notes == [
+        "scores left out: exact_match (--score NAME takes another)",
+        "filters left out: strict (--score METRIC,FILTER)",
+    ]
+    assert import_log(log, "lm-eval", tmp_path / "first", score="near").theirs == 0.25
+    with pytest.raises(BadInput, match="no such filter; it has: strict, flexible"):
+        import_log(log, "lm-eval", tmp_path / "no", score="near,lenient")
+    with pytest.raises(BadInput, match="no such score; it has: exact_match, near"):
+        import_log(log, "lm-eval", tmp_path / "no", score="far")
+
+
+def test_a_chat_that_the_harness_sent_is_a_prompt(tmp_path: Path, dataset: Path) -> None:
+    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "0+1?"}]
+    row = _lm_eval(0, ["Final: 1"])
+    row["arguments"]["gen_args_0"]["arg_0"] = [json.dumps(asked)]  # as with --apply_chat_template and a server
+    log = _lines(tmp_path / "s.jsonl", [row])
+
+    import_log(log, "lm-eval", tmp_path / "in")
+    import_log(log, "lm-eval", tmp_path / "found", dataset=dataset)
+
+    assert json.loads(_examples(tmp_path / "in")[0].prompt) == asked
+    assert [record.id for record in _records(tmp_path / "found")] == ["Task/0"]
+
+
+@pytest.mark.parametrize("rest", [{}, {"arg_1": " yes"}])
+def test_log_likelihoods_are_refused_in_one_clear_line(rest: dict[str, str], tmp_path: Path) -> None:
+    row = _lm_eval(0, ["x"], resps=[[[-1.5, False]]])
+    row["arguments"] = {"gen_args_0": {"arg_0": "0+1?", **rest}}
+
+    with pytest.raises(BadInput, match="not a generate_until task: log-likelihoods are no completions"):
+        import_log(_lines(tmp_path / "s.jsonl", [row]), "lm-eval", tmp_path / "in")
+
+
+def test_several_requests_of_one_document_are_not_cut_down_to_the_first(tmp_path: Path) -> None:
+    log = _lines(tmp_path / "s.jsonl", [_lm_eval(0, [], resps=[["a"], ["b"]])])
+
+    with pytest.raises(BadInput, match="2 requests of one document"):
+        import_log(log, "lm-eval", tmp_path / "in")
 
 
 def test_a_null_where_a_completion_belongs_stays_an_attempt(tmp_path: Path, dataset: Path) -> None:
@@ -165,6 +217,156 @@ def test_a_reply_in_parts_is_read(tmp_path: Path) -> None:
     assert record.completion.text == "Final: 4"
 
 
+def _call(model: str = "m", **sampling: Any) -> dict[str, Any]:
+    return {"model": model, "finish_reason": "stop", "sampling": sampling}
+
+
+def _meta(folder: Path) -> dict[str, Any]:
+    return tomllib.loads((folder / "completions.meta.toml").read_text("utf-8"))
+
+
+def test_of_a_trace_with_tools_the_last_message_of_the_model_is_the_completion(tmp_path: Path) -> None:
+    row = _episode("a", None, 1.0, calls=[_call()])
+    row["traces"][0]["nodes"] += [
+        {
+            "parent": 0,
+            "sampled": True,
+            "message": {"role": "assistant", "content": None, "tool_calls": [{"name": "f"}]},
+        },
+        {"parent": 1, "message": {"role": "tool", "content": "4", "tool_call_id": "c"}},
+        {"parent": 2, "sampled": True, "message": {"role": "assistant", "content": "Final: 4"}},
+        {"parent": 3, "message": {"role": "assistant", "content": "Final: 5, said nobody"}},
+    ]
+
+    import_log(_lines(tmp_path / "traces.jsonl", [row]), "verifiers", tmp_path / "in")
+
+    (record,) = _records(tmp_path / "in")
+    assert record.completion is not None
+    assert record.completion.text == "Final: 4"
+
+
+def test_a_trace_that_ends_in_a_tool_call_has_no_completion(tmp_path: Path) -> None:
+    row = _episode("a", "Let me look.", 0.0)
+    call = {"role": "assistant", "content": None, "tool_calls": [{"name": "f"}]}
+    row["traces"][0]["nodes"].append({"parent": 1, "sampled": True, "message": call})
+
+    done = import_log(_lines(tmp_path / "traces.jsonl", [row]), "verifiers", tmp_path / "in")
+
+    assert (done.attempts, done.without_completion) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("root", "text"), [("Final: 4", "Final: 4\n"), ("Final: 7", "Final: 7"), (None, "I searched.")]
+)
+def test_the_root_agent_of_a_trace_is_the_one_that_answered(root: str | None, text: str, tmp_path: Path) -> None:
+    row = _episode("a", "Final: 4\n", 1.0, root_reply=root)
+    branch = {"parent": None, "sampled": True, "message": {"role": "assistant", "content": "I searched."}}
+    row["traces"][0]["nodes"].append(branch)
+
+    import_log(_lines(tmp_path / "traces.jsonl", [row]), "verifiers", tmp_path / "in")
+
+    (record,) = _records(tmp_path / "in")
+    assert record.completion is not None
+    assert record.completion.text == text
+
+
+def test_a_system_prompt_is_part_of_what_was_asked_and_the_question_still_finds_its_example(tmp_path: Path) -> None:
+    row = _episode("a", "Final: 4", 1.0)
+    row["traces"][0]["task"]["data"] = {"prompt": "2+2?", "system_prompt": "Be brief.", "answer": 4, "idx": 0}
+    log = _lines(tmp_path / "traces.jsonl", [row])
+    mine = _lines(tmp_path / "mine.jsonl", [{"id": "mine", "prompt": "2+2?", "expected_answer": 4}])
+
+    import_log(log, "verifiers", tmp_path / "in")
+    import_log(log, "verifiers", tmp_path / "found", dataset=mine)
+
+    (example,) = _examples(tmp_path / "in")
+    assert example.id == "0"
+    assert json.loads(example.prompt) == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "2+2?"},
+    ]
+    assert [record.id for record in _records(tmp_path / "found")] == ["mine"]
+
+
+def test_a_conversation_that_was_answered_once_is_not_found_by_its_last_question(tmp_path: Path, dataset: Path) -> None:
+    asked = [
+        {"role": "user", "content": "9?"},
+        {"role": "assistant", "content": "8"},
+        {"role": "user", "content": "0+1?"},
+    ]
+    log = _lines(tmp_path / "results.jsonl", [{**_result(7, "Final: 1", 1.0), "prompt": asked}])
+
+    with pytest.raises(BadInput, match="no example has its prompt"):
+        import_log(log, "verifiers", tmp_path / "in", dataset=dataset)
+
+
+def test_a_task_without_an_id_is_named_by_its_key(tmp_path: Path) -> None:
+    row = _episode("a", "Final: 4", 1.0)
+    row["traces"][0]["task"] = {"type": "T", "data": {"prompt": "2+2?", "answer": 4}, "key": "k1"}
+
+    import_log(_lines(tmp_path / "traces.jsonl", [row]), "verifiers", tmp_path / "in")
+
+    assert [example.id for example in _examples(tmp_path / "in")] == ["k1"]
+
+
+def _with_a_judge() -> dict[str, Any]:
+    row = _episode("a", "Final: 4", 1.0, agent={"name": "solver"})
+    judge = _episode("a", "It is right.", None, agent={"name": "judge"})["traces"][0]
+    judge["task"] = {"type": "Judge", "data": {"idx": 0, "prompt": "Is it right?"}}
+    return {**row, "traces": [*row["traces"], judge]}
+
+
+def test_of_several_agents_one_has_to_be_named_and_the_others_are_counted(tmp_path: Path) -> None:
+    log = _lines(tmp_path / "traces.jsonl", [_with_a_judge()])
+
+    with pytest.raises(BadInput, match="several agents; name one with --agent: solver, judge"):
+        import_log(log, "verifiers", tmp_path / "in")
+    with pytest.raises(BadInput, match="no such agent; it has: solver, judge"):
+        import_log(log, "verifiers", tmp_path / "in", agent="solve")
+    done = import_log(log, "verifiers", tmp_path / "in", agent="solver")
+
+    assert (done.attempts, done.theirs) == (1, 1.0)
+    assert done.notes == ["traces left out: 1 of judge"]
+
+
+def test_one_reward_of_several_can_be_taken_by_its_name(tmp_path: Path) -> None:
+    rewards = {"right": {"score": 1.0, "weight": 0.7}, "short": {"score": 0.0, "weight": 0.3}, "late": None}
+    log = _lines(tmp_path / "traces.jsonl", [_episode("a", "Final: 4", None, rewards=rewards)])
+
+    assert import_log(log, "verifiers", tmp_path / "sum").without_score == 1  # one part of the sum did not run
+    done = import_log(log, "verifiers", tmp_path / "one", score="right")
+    assert (done.theirs, done.score) == (1.0, "right")
+    with pytest.raises(BadInput, match="--score 'rihgt': no attempt of the log has a number of this name"):
+        import_log(log, "verifiers", tmp_path / "none", score="rihgt")
+
+
+@pytest.mark.parametrize(
+    ("calls", "declared"),
+    [
+        ([[_call(temperature=0.5)], [_call(temperature=0.5)]], {"temperature": 0.5}),
+        ([[_call(temperature=0.5)], [_call(temperature=0.7)]], {}),
+        ([[_call()], [_call(temperature=0.5)]], {}),  # a call that says nothing was not drawn at 0.5
+        ([[{"model": "m"}], [_call(temperature=0.5)]], {}),
+    ],
+)
+def test_sampling_is_declared_only_where_every_call_says_the_same(
+    calls: list[Any], declared: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = [_episode(name, "Final: 4", 1.0, calls=part) for name, part in zip("ab", calls, strict=True)]
+
+    import_log(_lines(tmp_path / "traces.jsonl", rows), "verifiers", tmp_path / "in")
+
+    assert _meta(tmp_path / "in") == {"policy": {"model": "m"}, "sampling": declared}
+
+
+def test_a_trace_without_calls_declares_the_model_of_its_agent(tmp_path: Path) -> None:
+    row = _episode("a", "Final: 4", 1.0, agent={"name": "agent", "config": {"model": "tiny"}})
+
+    import_log(_lines(tmp_path / "traces.jsonl", [row]), "verifiers", tmp_path / "in")
+
+    assert _meta(tmp_path / "in")["policy"] == {"model": "tiny"}
+
+
 def _result(name: int, text: str | None, reward: Any, **more: Any) -> dict[str, Any]:
     said = None if text is None else [{"role": "assistant", "content": text}]
     asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}]
@@ -185,6 +387,47 @@ def test_classic_results_that_broke_are_failures_whatever_reward_they_carry(tmp_
     assert (done.examples, done.attempts, done.theirs) == (2, 4, 0.5)
     assert (done.without_completion, done.without_score) == (1, 1)
     assert _evaluated(tmp_path / "in").summary.failed == 1
+
+
+def test_results_of_0_1_5_are_named_by_their_prompts_because_their_ids_count_lines(tmp_path: Path) -> None:
+    rows = []
+    for number, question in enumerate(("1+1?", "2+2?", "1+1?", "2+2?")):  # two rollouts of two examples
+        row = _result(0, "Final: 4", 1.0)
+        del row["example_id"]
+        rows.append({**row, "id": number // 2, "prompt": question, "answer": str(2 * int(question[0])), "short": 0.5})
+
+    done = import_log(_lines(tmp_path / "results.jsonl", rows), "verifiers", tmp_path / "in", score="short")
+
+    assert (done.examples, done.attempts, done.theirs) == (2, 4, 0.5)
+    assert [example.prompt for example in _examples(tmp_path / "in")] == ["1+1?", "2+2?"]
+
+
+def test_the_error_of_a_rollout_is_told_in_its_own_words(tmp_path: Path) -> None:
+    error = {"error": "ModelError", "error_chain_repr": "ModelError() -> X(1)", "error_chain_str": "ModelError -> X"}
+
+    import_log(_lines(tmp_path / "results.jsonl", [_result(0, None, 0.0, error=error)]), "verifiers", tmp_path / "in")
+
+    (record,) = _records(tmp_path / "in")
+    assert isinstance(record.result, Failure)
+    assert record.result.message == "the log holds no completion: ModelError -> X"
+
+
+def test_one_metric_of_a_rubric_can_be_taken_by_its_name(tmp_path: Path) -> None:
+    row = _result(0, "Final: 4", 1.5, metrics={"right": 1.0, "short": 0.5}, right=1.0, short=0.5)
+
+    done = import_log(_lines(tmp_path / "results.jsonl", [row]), "verifiers", tmp_path / "in", score="right")
+
+    assert (done.theirs, done.score) == (1.0, "right")
+
+
+def test_two_versions_in_one_file_or_folder_are_refused(tmp_path: Path) -> None:
+    mixed = _lines(tmp_path / "traces.jsonl", [_episode("a", "Final: 4", 1.0), _result(0, "Final: 4", 1.0)])
+
+    with pytest.raises(BadInput, match=r"traces.jsonl:2: a line of another version"):
+        import_log(mixed, "verifiers", tmp_path / "in")
+    _lines(tmp_path / "results.jsonl", [_result(0, "Final: 4", 1.0)])
+    with pytest.raises(BadInput, match="name one of the two files"):
+        import_log(tmp_path, "verifiers", tmp_path / "in")
 
 
 def test_a_nan_reward_is_no_score_and_not_a_broken_line(tmp_path: Path) -> None:
@@ -256,6 +499,89 @@ def test_a_table_without_answers_finds_its_examples_by_prompt(tmp_path: Path, da
 
     (example,) = _examples(tmp_path / "in")
     assert (example.id, example.expected_answer) == ("step-000007/Task/0", 1)
+
+
+def _trl_table(**columns: list[Any]) -> pa.Table:
+    rows = len(next(iter(columns.values()), [0, 0]))
+    given = {"step": [1] * rows, "prompt": ["0+1?"] * rows, "completion": ["Final: 1"] * rows}
+    return pa.table({**given, **columns})
+
+
+def test_a_column_that_a_reward_function_logged_beside_its_reward_is_not_taken_for_it_in_some_rows(
+    tmp_path: Path,
+) -> None:
+    table = _trl_table(mine=[1.0, 0.5], note=["x", None], expected_answer=["1", "1"], advantage=[0.1, -0.1])
+    pq.write_table(table, tmp_path / "c.parquet")
+
+    done = import_log(tmp_path / "c.parquet", "trl", tmp_path / "in")
+
+    assert (done.theirs, done.score, done.without_score) == (0.75, "mine", 0)
+
+
+def test_of_several_columns_of_numbers_none_is_guessed_and_one_can_be_named(tmp_path: Path) -> None:
+    table = _trl_table(a=[1.0, 0.0], b=[None, 0.5], length=[8, 9], expected_answer=["1", "1"])
+    pq.write_table(table, tmp_path / "c.parquet")
+
+    done = import_log(tmp_path / "c.parquet", "trl", tmp_path / "in")
+    named = import_log(tmp_path / "c.parquet", "trl", tmp_path / "b", score="b")
+
+    assert (done.theirs, done.without_score) == (None, 2)
+    assert done.notes == ["columns of numbers left out: a, b, length (--score NAME takes one as the log's score)"]
+    assert (named.theirs, named.without_score, named.score) == (0.5, 1, "b")
+    with pytest.raises(BadInput, match="--score 'c': no such column of numbers; it has: a, b, length"):
+        import_log(tmp_path / "c.parquet", "trl", tmp_path / "c", score="c")
+
+
+@pytest.mark.parametrize("rewards", [[None, None], [float("nan"), float("nan")]])
+def test_a_column_of_nothing_is_a_reward_that_was_never_given(rewards: list[Any], tmp_path: Path) -> None:
+    pq.write_table(_trl_table(r=rewards, expected_answer=["1", "1"]), tmp_path / "c.parquet")
+
+    done = import_log(tmp_path / "c.parquet", "trl", tmp_path / "in")
+
+    assert (done.score, done.theirs, done.without_score) == ("r", None, 2)
+
+
+def test_a_conversation_with_a_system_prompt_finds_its_example_by_its_question(tmp_path: Path, dataset: Path) -> None:
+    asked = [[{"role": "system", "content": "Be brief."}, {"role": "user", "content": "0+1?"}]]
+    said = [[{"role": "assistant", "content": "Let me see."}, {"role": "assistant", "content": "Final: 1"}]]
+    pq.write_table(_trl_table(prompt=asked, completion=said, step=[7], r=[1.0]), tmp_path / "c.parquet")
+
+    import_log(tmp_path / "c.parquet", "trl", tmp_path / "in", dataset=dataset)
+
+    (record,) = _records(tmp_path / "in")
+    assert record.id == "step-000007/Task/0"
+    assert record.completion is not None
+    assert record.completion.text == "Final: 1"
+
+
+def test_a_generation_that_was_logged_at_two_steps_is_kept_and_said(tmp_path: Path) -> None:
+    for step in (1, 2):
+        table = _trl_table(step=[step] * 2, r=[1.0, 0.0], expected_answer=["1", "1"], advantage=[1.0, -1.0])
+        pq.write_table(table, tmp_path / f"completions_{step:05d}.parquet")
+
+    done = import_log(tmp_path, "trl", tmp_path / "in")
+
+    assert done.attempts == 4
+    assert done.notes == ["files that repeat the one before: 1 (TRL logs a generation at each step that trains on it)"]
+
+
+def test_steps_beyond_99999_come_after_those_before(tmp_path: Path) -> None:
+    for step in (100_000, 99_999):
+        pq.write_table(
+            _trl_table(step=[step], r=[1.0], expected_answer=["1"]), tmp_path / f"completions_{step}.parquet"
+        )
+
+    import_log(tmp_path, "trl", tmp_path / "in")
+
+    assert [example.id[:11] for example in _examples(tmp_path / "in")] == ["step-099999", "step-100000"]
+
+
+@pytest.mark.parametrize("step", [True, -1, None, 1.5, "1"])
+def test_a_step_that_is_no_count_is_refused(step: Any, tmp_path: Path) -> None:
+    pq.write_table(_trl_table(step=[step], r=[1.0], expected_answer=["1"]), tmp_path / "c.parquet")
+
+    with pytest.raises(BadInput, match=r"c.parquet: row 1: step"):
+        import_log(tmp_path / "c.parquet", "trl", tmp_path / "in")
 
 
 def test_rollouts_of_verl_come_in_step_order(tmp_path: Path) -> None:
@@ -363,6 +689,8 @@ def test_an_inspect_log_without_inspect_says_what_to_install(
         (["--from", "human-eval"], "holds no prompt|holds no expected answer"),
         (["--from", "human-eval", "--answer-field", "a"], "--answer-field"),
         (["--from", "human-eval", "--dataset", "missing.jsonl"], "no such file"),
+        (["--from", "human-eval", "--score", "x"], "--score"),
+        (["--from", "human-eval", "--agent", "x"], "--agent: only verifiers"),
     ],
 )
 def test_what_the_log_lacks_is_named(

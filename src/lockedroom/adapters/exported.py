@@ -125,6 +125,17 @@ def completion_text(completion: Any) -> str | None:
     return _content(said[-1]) if said else None
 
 
+def last_reply(said: Sequence[str | None], root_reply: str | None) -> str | None:
+    """Return what the model said last in a verifiers trace; where branches hang on it, what its root agent said.
+
+    verifiers strips `root_reply`, so the text that it was stripped from is preferred.
+    """
+    if root_reply is None:
+        return said[-1] if said else None
+    whole = [text for text in said if text is not None and text.strip() == root_reply]
+    return whole[-1] if whole else root_reply
+
+
 def prompt_text(prompt: Any) -> str:
     """Return a prompt as one text: of chat messages, that of the last user message."""
     if isinstance(prompt, str):

@@ -12,14 +12,14 @@ from pathlib import Path
 import msgspec
 
 from lockedroom.adapters import logs_inspect, logs_jsonl, logs_tables, logs_verifiers
-from lockedroom.adapters.reading import NO_ANSWER, Attempt, Log
+from lockedroom.adapters.reading import NO_ANSWER, Asked, Attempt, Log
 from lockedroom.adapters.writing import Source, Written, write_import
 from lockedroom.dataset.load import read_examples
 from lockedroom.errors import BadInput
 from lockedroom.records import Example, Record
 from lockedroom.visible import visible
 
-Reader = Callable[[Path, str | None], Log]
+Reader = Callable[[Path, Asked], Log]
 
 
 READERS: dict[str, Reader] = {
@@ -33,21 +33,32 @@ READERS: dict[str, Reader] = {
 
 
 def import_log(
-    path: Path, format_: str, out: Path, *, dataset: Path | None = None, answer_field: str | None = None
+    path: Path,
+    format_: str,
+    out: Path,
+    *,
+    dataset: Path | None = None,
+    answer_field: str | None = None,
+    score: str | None = None,
+    agent: str | None = None,
 ) -> Written:
-    """Read a log and write the folder `out`; `answer_field` names where the log keeps its expected answers.
+    """Read a log and write the folder `out`.
 
+    `answer_field` names where the log keeps its expected answers, `score` which of its scores to take (default: the first,
+    or all that it adds up itself), `agent` whose traces, where several agents wrote into one log.
     Raises BadInput for a log of another format, a broken line, an empty log, or attempts that no example can be found for.
     """
     if format_ not in READERS:
         raise BadInput(f"--from {format_!r}: unknown format; use one of {', '.join(READERS)}")
     if not path.exists():
         raise BadInput(f"{path}: no such file; check the path")
-    log = READERS[format_](path, answer_field)
+    if agent is not None and format_ != "verifiers":
+        raise BadInput("--agent: only verifiers names the agents of its traces; leave the flag out")
+    log = READERS[format_](path, Asked(answer_field, score, agent))
     if not log.attempts:
         raise BadInput(f"{path}: the log holds no attempt; nothing was imported")
     examples, records = _of_log(log) if dataset is None else _of_dataset(log, dataset)
-    source = Source(format_, [str(file) for file in log.files], log.score)
+    source = Source(format_, [str(file) for file in log.files], log.score, log.notes)
     return write_import(out, examples, records, source, log.declared)
 
 
@@ -68,7 +79,13 @@ def _of_log(log: Log) -> tuple[list[Example], list[Record]]:
                 )
             )
         example = _at_step(
-            Example(id=attempt.id, prompt=attempt.prompt, expected_answer=attempt.expected_answer), attempt.step
+            Example(
+                id=attempt.id,
+                prompt=attempt.prompt,
+                expected_answer=attempt.expected_answer,
+                metadata=attempt.metadata,
+            ),
+            attempt.step,
         )
         known = examples.setdefault(example.id, example)
         if known != example:
@@ -81,7 +98,7 @@ def _of_log(log: Log) -> tuple[list[Example], list[Record]]:
 
 
 def _of_dataset(log: Log, dataset: Path) -> tuple[list[Example], list[Record]]:
-    """Find each attempt's example in a data set: by id, or else by its prompt."""
+    """Find each attempt's example in a data set: by id, or else by its prompt, whole or its one user message."""
     asked = [example for batch in read_examples(dataset) for example in batch]
     by_id = {example.id: example for example in asked}
     by_prompt: dict[str, list[Example]] = {}
@@ -104,7 +121,8 @@ def _example_of(
 ) -> Example:
     if attempt.id is not None and attempt.id in by_id:
         return by_id[attempt.id]
-    same = [] if attempt.prompt is None else by_prompt.get(attempt.prompt, [])
+    asked = (text for text in (attempt.prompt, attempt.question) if text is not None and text in by_prompt)
+    same = by_prompt.get(next(asked, ""), [])
     if len(same) == 1:
         return same[0]
     named = f"id {visible(attempt.id, 60)!r}" if attempt.id is not None else "no id"

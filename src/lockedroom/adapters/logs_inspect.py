@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lockedroom.adapters.reading import Attempt, Log, known, not_drawn, scored, whole_text
+from lockedroom.adapters.reading import (
+    Asked,
+    Attempt,
+    Log,
+    chosen,
+    known,
+    not_drawn,
+    question_of,
+    scored,
+    whole_text,
+)
 from lockedroom.adapters.writing import not_scored
 from lockedroom.errors import BadInput
 from lockedroom.records import Completion, Failure, FinishReason, Score
+from lockedroom.visible import visible
 
 _FINISH = {"stop": FinishReason.STOP, "max_tokens": FinishReason.LENGTH, "model_length": FinishReason.LENGTH}
 # What Inspect's reader raises for a broken file (pydantic's and json's errors are ValueErrors).
@@ -41,18 +53,40 @@ def api() -> Any:
     return log
 
 
-def read(path: Path, answer_field: str | None) -> Log:
+def read(path: Path, asked: Asked) -> Log:
     """Read a log, every sample and epoch; a sample that ended with an error stays an attempt."""
-    if answer_field is not None:
+    if asked.answer_field is not None:
         raise BadInput("--answer-field: an Inspect log keeps the answer as the sample's target; leave the flag out")
     log = _open(path)
     if not log.samples:
         raise BadInput(f"{path}: the log holds no attempt ({log.status}); nothing was imported")
     samples = sorted(log.samples, key=lambda sample: sample.epoch)
-    name = next(iter(sample.scores)) if (sample := next((s for s in samples if s.scores), None)) else None
+    name, notes = chosen(path, asked.score, (name for sample in samples for name in _scores(sample)))
     attempts = [_attempt(path, sample, name) for sample in samples]
-    config = log.eval.model_generate_config
-    sampling = {
+    sampling, differing = _sampling(log, samples)
+    policy = {"model": log.eval.model, "task": log.eval.task, "created": str(log.eval.created)}
+    notes += [*differing, *_not_in_the_log(log), *_further_choices(samples)]
+    return Log(attempts, [path], {"policy": known(policy), "sampling": known(sampling)}, name, notes)
+
+
+def _sampling(log: Any, samples: Sequence[Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return how the completions were drawn: as each model call says, or else as the eval was configured."""
+    found = [_settings(call.config) for sample in samples if (call := _call_of(sample)) is not None]
+    if not found:  # recorded outputs, or a log without events
+        return _settings(log.eval.model_generate_config.merge(log.plan.config)), []
+    if any(settings != found[0] for settings in found):
+        return {}, ["samples were drawn under differing settings, so the sampling stays undeclared"]
+    return found[0], []
+
+
+def _call_of(sample: Any) -> Any:
+    """Return the model call that gave the sample's completion; a solver may make others, and so may a model that grades."""
+    calls = [event for event in sample.events if event.event == "model" and event.output == sample.output]
+    return calls[-1] if calls else None
+
+
+def _settings(config: Any) -> dict[str, Any]:
+    return {
         "temperature": config.temperature,
         "top_p": config.top_p,
         "top_k": config.top_k,
@@ -60,8 +94,20 @@ def read(path: Path, answer_field: str | None) -> Log:
         "stop": config.stop_seqs,
         "seed_scheme": None if config.seed is None else f"inspect seed {config.seed}",
     }
-    policy = {"model": log.eval.model, "task": log.eval.task, "created": str(log.eval.created)}
-    return Log(attempts, [path], {"policy": known(policy), "sampling": known(sampling)}, name)
+
+
+def _not_in_the_log(log: Any) -> list[str]:
+    """Say how many attempts an eval that was cut short had still to make: the log holds no prompt of theirs."""
+    planned = len(log.eval.dataset.sample_ids or ()) * (log.eval.config.epochs or 1)
+    missing = planned - len(log.samples)
+    if missing <= 0:
+        return []
+    return [f"{missing} of {planned} attempts are not in the log ({log.status}); --dataset FILE counts them as missing"]
+
+
+def _further_choices(samples: Sequence[Any]) -> list[str]:
+    further = sum(max(len(sample.output.choices) - 1, 0) for sample in samples)
+    return [f"{further} further choices of the model: Inspect scores the first alone"] if further else []
 
 
 def _open(path: Path) -> Any:
@@ -81,23 +127,42 @@ def _attempt(path: Path, sample: Any, name: str | None) -> Attempt:
     choices = sample.output.choices
     result: Score | Failure
     drawn = None
-    if sample.error is not None:
-        result = not_drawn(sample.error.message)
-    elif not choices:
-        result = not_drawn(sample.output.error or "the output has no choice")
+    if not choices:
+        broke = sample.error.message if sample.error is not None else sample.output.error
+        result = not_drawn(broke or "the output has no choice")
     else:
         drawn = Completion(choices[0].message.text, finish_reason=_FINISH.get(choices[0].stop_reason))
-        result = _score(sample.scores, name)
-    return Attempt(where, str(sample.id), whole_text(_prompt(sample.input)), target, drawn, result)
+        result = _score(sample, name)
+    return Attempt(
+        where,
+        str(sample.id),
+        whole_text(_prompt(sample.input)),
+        target,
+        drawn,
+        result,
+        question=question_of(_prompt(sample.input)),
+        metadata={"choices": list(sample.choices)} if sample.choices else None,
+    )
 
 
 def _prompt(given: Any) -> Any:
     return given if isinstance(given, str) else [{"role": message.role, "content": message.text} for message in given]
 
 
-def _score(scores: Any, name: str | None) -> Score | Failure:
-    if name is None or not scores or name not in scores:
+def _scores(sample: Any) -> dict[str, tuple[Any, Any]]:
+    """Return every value and its score by name; a score of several values gives `NAME.KEY` for each."""
+    found: dict[str, tuple[Any, Any]] = {}
+    for name, score in (sample.scores or {}).items():
+        parts = {f"{name}.{key}": value for key, value in score.value.items()} if isinstance(score.value, dict) else {}
+        found |= {part: (value, score) for part, value in (parts or {name: score.value}).items()}
+    return found
+
+
+def _score(sample: Any, name: str | None) -> Score | Failure:
+    if sample.error is not None:
+        return not_scored(visible(f"the sample ended with an error: {sample.error.message}", 300))
+    value, score = _scores(sample).get(name or "", (None, None))
+    if score is None:
         return not_scored("the log holds no score of this sample")
-    score = scores[name]
-    value = _LETTERS.get(score.value, score.value) if isinstance(score.value, str) else score.value
+    value = _LETTERS.get(value, value) if isinstance(value, str) else value
     return scored(value, parsed=score.answer, message=score.explanation or "")

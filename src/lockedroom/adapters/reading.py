@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from lockedroom.adapters.exported import completion_text
+from lockedroom.adapters.exported import completion_text, prompt_text
 from lockedroom.adapters.writing import not_scored
 from lockedroom.errors import BadInput
 from lockedroom.jsonl import decode_line, encode_lines, open_for_reading
@@ -23,8 +23,19 @@ IMPORTED = "imported"
 NO_ANSWER: Any = msgspec.UNSET
 
 
+class Asked(msgspec.Struct, frozen=True):
+    """What a person says of a log: where it keeps answers, which of its scores to take, and whose traces."""
+
+    answer_field: str | None = None
+    score: str | None = None
+    agent: str | None = None
+
+
 class Attempt(msgspec.Struct, frozen=True, gc=False):
-    """One line of a log: `id` and `prompt` are None where the log has none; `where` is for messages."""
+    """One line of a log: `id` and `prompt` are None where the log has none; `where` is for messages.
+
+    `question` is the only user message of a longer prompt, by which an example may be found as well.
+    """
 
     where: str
     id: str | None
@@ -33,15 +44,18 @@ class Attempt(msgspec.Struct, frozen=True, gc=False):
     completion: Completion | None
     result: Score | Failure
     step: int | None = None
+    question: str | None = None
+    metadata: dict[str, Any] | None = None
 
 
 class Log(msgspec.Struct, frozen=True):
-    """What a reader found. `declared` is what the log says of policy, prompts and sampling."""
+    """What a reader found. `declared` is what the log says of policy, prompts and sampling; `notes` are lines for people: what was left out, and why."""
 
     attempts: list[Attempt]
     files: list[Path]
     declared: Mapping[str, Mapping[str, Any]]
     score: str | None = None
+    notes: Sequence[str] = ()
 
 
 def read_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -93,6 +107,34 @@ def whole_text(prompt: Any) -> str | None:
         if only is not None:
             return only
     return encode_lines([prompt]).decode("utf-8", "surrogatepass").rstrip("\n")
+
+
+def question_of(prompt: Any) -> str | None:
+    """Return the text of the one user message of a conversation in which nobody has answered yet; else None."""
+    messages = dicts_in(prompt)
+    if sum(message.get("role") == "user" for message in messages) != 1:
+        return None
+    if any(message.get("role") == "assistant" for message in messages):
+        return None
+    return prompt_text(messages)
+
+
+def chosen(path: Path, asked: str | None, names: Iterable[str]) -> tuple[str | None, list[str]]:
+    """Return the score to take, which is the first unless another is asked for, and a line about those left out.
+
+    Raises BadInput, naming the scores that are there, for one that is not.
+    """
+    there = list(dict.fromkeys(names))
+    if asked is not None and asked not in there:
+        raise BadInput(f"{path}: --score {asked!r}: the log has no such score; it has: {listed(there)}")
+    name = asked or next(iter(there), None)
+    others = [other for other in there if other != name]
+    return name, [f"scores left out: {listed(others)} (--score NAME takes another)"] if others else []
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names as one printable line."""
+    return visible(", ".join(names) or "none", 200)
 
 
 def scored(value: Any, *, parsed: str | None = None, message: str = "") -> Score | Failure:

@@ -23,11 +23,12 @@ EXAMPLES, COMPLETIONS, META, ABOUT = "examples.jsonl", "completions.jsonl", "com
 
 
 class Source(msgspec.Struct, frozen=True):
-    """Where rows came from; `score` names the log's own score that stands in the records, if any."""
+    """Where rows came from; `score` names the log's own score that stands in the records, if any; `notes` say what does not."""
 
     format: str
     files: list[str]
     score: str | None = None
+    notes: Sequence[str] = ()
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -40,6 +41,7 @@ class Written(msgspec.Struct, frozen=True):
     without_score: int
     theirs: float | None
     score: str | None = None
+    notes: list[str] = []
 
 
 def write_import(
@@ -91,6 +93,7 @@ def _count(folder: Path, examples: Sequence[Example], records: Sequence[Record],
         without_score=drawn - len(theirs),
         theirs=sum(theirs) / len(theirs) if theirs else None,
         score=source.score,
+        notes=list(source.notes),
     )
 
 

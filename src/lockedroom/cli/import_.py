@@ -24,6 +24,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add("--out", required=True, type=Path, metavar="FOLDER", help="a new folder")
     add("--dataset", type=Path, metavar="FILE", help="the examples that were asked (default: as the log holds them)")
     add("--answer-field", metavar="NAME", help="where the log keeps expected answers (default: the format's own)")
+    add("--score", metavar="NAME", help="which of the log's own scores to keep (default: the first, or their sum)")
+    add("--agent", metavar="NAME", help="whose traces, where several agents wrote into one log of verifiers")
     add("--json", action="store_true", help="print what was imported as JSON")
     parser.set_defaults(run=run)
 
@@ -35,7 +37,15 @@ def run(args: argparse.Namespace) -> int:
     from lockedroom.adapters.importing import import_log
     from lockedroom.adapters.writing import COMPLETIONS, EXAMPLES
 
-    done = import_log(args.log, args.format, args.out, dataset=args.dataset, answer_field=args.answer_field)
+    done = import_log(
+        args.log,
+        args.format,
+        args.out,
+        dataset=args.dataset,
+        answer_field=args.answer_field,
+        score=args.score,
+        agent=args.agent,
+    )
     if args.json:
         print_json(done)
         return 0
@@ -47,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"{done.without_completion:,} attempts without a completion stay failures; they are not dropped")
     if done.without_score:
         print(f"{done.without_score:,} completions have no score in the log")
+    for line in done.notes:
+        print(visible(line, 400))
     judge = [
         "lockedroom",
         "evaluate",
