@@ -13,7 +13,7 @@ from lockedroom.dataset.load import read_examples
 from lockedroom.errors import BadInput
 from lockedroom.records import Example
 
-TASKS = ("chain_sum", "products", "gcd", "lcm", "leg_counting")
+TASKS = ("chain_sum", "products", "gcd", "lcm", "leg_counting", "gsm_symbolic")
 
 
 def _make(folder: Path, *more: str) -> int:
@@ -63,6 +63,10 @@ def test_splits_of_different_seeds_never_share_a_question(tmp_path: Path) -> Non
         ["--task", "chain_sum", "--set", "min_terms=-3"],
         ["--task", "chain_sum", "--set", "min_terms=two"],
         ["--task", "chain_sum", "--template", "no place"],
+        ["--task", "chain_sum", "--set", "seed=3"],
+        ["--task", "chain_sum", "--set", "size=3"],
+        ["--task", "pool_matrix"],  # it cannot be seeded so
+        ["--task", "acre"],  # it prepares every question that it is told to have
         [
             "--task",
             "chain_sum",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from exported_cases import cases, expected, exported
 from inspect_ai import Task
 from inspect_ai import eval as inspect_eval
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.log import read_eval_log
+from inspect_ai.log import read_eval_log, write_eval_log
 from inspect_ai.model import ModelOutput, ModelUsage, get_model
-from inspect_ai.solver import generate, solver
+from inspect_ai.scorer import Score as InspectScore
+from inspect_ai.scorer import choice, includes, mean, scorer
+from inspect_ai.solver import generate, multiple_choice, solver
 
 from lockedroom import EvaluateConfig, evaluate
 from lockedroom.adapters.export_run import export_run
@@ -151,6 +154,123 @@ def test_a_run_goes_out_and_comes_back_with_the_same_records(tmp_path: Path) -> 
                 assert theirs.result.reward == ours.result.reward
             else:
                 assert isinstance(theirs.result, Failure)
+
+
+def _said(text: str) -> ModelOutput:
+    output = ModelOutput.from_content("mockllm/model", text)
+    output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+    return output
+
+
+def _logged(folder: Path, scorers: Any, samples: list[Sample], solvers: Any = None, **settings: Any) -> Path:
+    """Run a real eval of a mock model that always says `Final: 4`; return the log."""
+    task = Task(dataset=MemoryDataset(samples), solver=solvers or generate(), scorer=scorers)
+    model = get_model("mockllm/model", custom_outputs=[_said("Final: 4") for _ in range(20)])
+    logs = inspect_eval(task, model=model, log_dir=str(folder / "logs"), display="none", **settings)
+    return Path(logs[0].location)
+
+
+def _records(folder: Path) -> list[Record]:
+    return [row for batch in read_batches(folder / "completions.jsonl", Record) for row in batch.rows]
+
+
+@scorer(metrics=[mean()])
+def raising() -> Any:
+    async def score(state: Any, target: Any) -> Any:
+        raise RuntimeError("no verdict")
+
+    return score
+
+
+@scorer(metrics=[mean()])
+def of_two_values() -> Any:
+    async def score(state: Any, target: Any) -> Any:
+        return InspectScore(value={"right": 1, "short": 0})
+
+    return score
+
+
+SAMPLES = [Sample(id=f"s{i}", input=f"{i}+1?", target=str(i + 1)) for i in range(3)]
+
+
+def test_what_was_written_before_a_scorer_raised_is_kept(tmp_path: Path) -> None:
+    log = _logged(tmp_path, raising(), SAMPLES, fail_on_error=False)
+
+    done = import_log(log, "inspect", tmp_path / "in")
+
+    assert (done.attempts, done.without_completion, done.without_score) == (3, 0, 3)
+    for record in _records(tmp_path / "in"):
+        assert record.completion is not None
+        assert record.completion.text == "Final: 4"
+        assert isinstance(record.result, Failure)
+        assert "no verdict" in record.result.message
+
+
+def test_of_several_scorers_any_can_be_taken_and_the_others_are_told(tmp_path: Path) -> None:
+    log = _logged(tmp_path, [includes(), of_two_values()], SAMPLES)
+
+    first = import_log(log, "inspect", tmp_path / "first")
+    named = import_log(log, "inspect", tmp_path / "named", score="of_two_values.right")
+
+    assert (first.score, first.theirs) == ("includes", 0.0)
+    assert first.notes == ["scores left out: of_two_values.right, of_two_values.short (--score NAME takes another)"]
+    assert (named.score, named.theirs) == ("of_two_values.right", 1.0)
+    with pytest.raises(BadInput, match=r"no such score; it has: includes, of_two_values\.right, of_two_values\.short"):
+        import_log(log, "inspect", tmp_path / "none", score="include")
+
+
+def test_the_sampling_is_that_of_the_calls(tmp_path: Path) -> None:
+    said = _logged(tmp_path / "said", includes(), SAMPLES, temperature=0.7, max_tokens=11, seed=3)
+    overridden = _logged(tmp_path / "own", includes(), SAMPLES, generate(temperature=0.2), temperature=0.7)
+
+    for log, folder, expected_meta in (
+        (said, tmp_path / "a", {"temperature": 0.7, "max_tokens": 11, "seed_scheme": "inspect seed 3"}),
+        (overridden, tmp_path / "b", {"temperature": 0.2}),
+    ):
+        import_log(log, "inspect", folder)
+        assert tomllib.loads((folder / "completions.meta.toml").read_text())["sampling"] == expected_meta
+
+
+def test_choices_stand_in_the_metadata_and_epochs_are_draws(tmp_path: Path) -> None:
+    samples = [Sample(id="m", input="Which is even?", choices=["3", "4"], target="B")]
+    log = _logged(tmp_path, choice(), samples, multiple_choice(), epochs=2)
+
+    done = import_log(log, "inspect", tmp_path / "in")
+
+    assert (done.examples, done.attempts) == (1, 2)
+    row = json.loads((tmp_path / "in/examples.jsonl").read_text())
+    assert (row["expected_answer"], row["metadata"]) == ("B", {"choices": ["3", "4"]})
+
+
+def test_an_eval_that_was_cut_short_says_how_much_is_missing(tmp_path: Path) -> None:
+    whole = read_eval_log(str(_logged(tmp_path, includes(), SAMPLES, epochs=2)))
+    whole.status, whole.samples, whole.results = "cancelled", whole.samples[:4], None
+    write_eval_log(whole, str(tmp_path / "cut.eval"))
+    rows = "".join(json.dumps({"id": s.id, "prompt": s.input, "expected_answer": 1}) + "\n" for s in SAMPLES)
+    (tmp_path / "asked.jsonl").write_text(rows)
+
+    done = import_log(tmp_path / "cut.eval", "inspect", tmp_path / "in", dataset=tmp_path / "asked.jsonl")
+
+    assert (done.examples, done.attempts) == (3, 4)
+    assert done.notes == ["2 of 6 attempts are not in the log (cancelled); --dataset FILE counts them as missing"]
+
+
+def test_a_log_whose_bytes_were_changed_is_one_message(goldens: Any, tmp_path: Path) -> None:
+    content = bytearray(Path(goldens.location).read_bytes())
+    (tmp_path / "cut.eval").write_bytes(content[: len(content) // 2])
+    refused = 0
+    for position in range(200, len(content) - 200, len(content) // 25):
+        changed = bytearray(content)
+        changed[position : position + 8] = b"\xff" * 8
+        (tmp_path / "x.eval").write_bytes(changed)
+        try:
+            import_log(tmp_path / "x.eval", "inspect", tmp_path / f"in-{position}")
+        except BadInput:  # anything else fails the test
+            refused += 1
+
+    assert refused > 5
+    with pytest.raises(BadInput, match="cut short"):
+        import_log(tmp_path / "cut.eval", "inspect", tmp_path / "in")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from lockedroom.adapters.export_run import export_run
 from lockedroom.adapters.export_scorer import export_scorer
 from lockedroom.adapters.importing import import_log
 from lockedroom.dataset.load import canonical_line
+from lockedroom.errors import BadInput
 from lockedroom.jsonl import read_batches
 from lockedroom.records import Example, Record
 
@@ -146,3 +147,86 @@ def test_an_exported_run_has_the_hashes_and_fields_of_the_harness(tmp_path: Path
         ):
             assert mine[field] == other[field]
         assert mine["prompt_hash"] == hash_string(mine["doc"]["prompt"])
+
+
+TASK = """
+task: {name}
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {rows}
+test_split: test
+doc_to_text: "{{{{prompt}}}}"
+"""
+REPEATED = """
+output_type: generate_until
+doc_to_target: "{{answer}}"
+generation_kwargs: {until: ["\\n"], do_sample: true, temperature: 0.5}
+repeats: 3
+filter_list:
+  - name: strict
+    filter: [{function: regex, regex_pattern: "Final: ([0-9]+)"}, {function: take_first}]
+  - name: loose
+    filter: [{function: regex, regex_pattern: "([0-9]+)"}, {function: majority_vote}, {function: take_first}]
+metric_list: [{metric: exact_match}]
+"""
+OF_CHOICES = """
+output_type: multiple_choice
+doc_to_choice: choices
+doc_to_target: gold
+metric_list: [{metric: acc}]
+"""
+
+
+class Counting(LM):
+    """A model that says another number each time, and is sure of the first choice."""
+
+    said = 0
+
+    def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
+        self.said += len(requests)
+        return [f"Final: {self.said + i}" for i in range(len(requests))]
+
+    def loglikelihood(self, requests: list[Any]) -> Any:
+        return [(-float(i), i == 0) for i in range(len(requests))]
+
+    def loglikelihood_rolling(self, requests: list[Any]) -> Any:
+        raise NotImplementedError
+
+
+def _samples(folder: Path, body: str) -> Path:
+    rows = [{"prompt": f"{i}+1?", "answer": str(i + 1), "choices": ["1", "2"], "gold": i} for i in range(2)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "task.yaml").write_text(TASK.format(name="asked", rows=folder / "rows.jsonl") + body)
+    tracker = EvaluationTracker(output_path=str(folder / "out"))
+    results = lm_eval.simple_evaluate(
+        model=Counting(),
+        tasks=["asked"],
+        task_manager=TaskManager(include_path=str(folder), include_defaults=False),
+        log_samples=True,
+        evaluation_tracker=tracker,
+        bootstrap_iters=0,
+    )
+    samples = results.pop("samples")
+    tracker.save_results_aggregated(results=results, samples=samples)  # which names the folder of the samples, too
+    tracker.save_results_samples(task_name="asked", samples=samples["asked"])
+    return next((folder / "out").rglob("samples_*.jsonl"))
+
+
+def test_repeats_are_draws_and_each_document_is_taken_once_whatever_the_filters(tmp_path: Path) -> None:
+    log = _samples(tmp_path, REPEATED)
+
+    done = import_log(log, "lm-eval", tmp_path / "in")
+
+    assert (done.examples, done.attempts, done.without_score) == (2, 6, 6)
+    assert done.notes == ["filters left out: loose (--score METRIC,FILTER)"]
+    rows = [row for batch in read_batches(tmp_path / "in/completions.jsonl", Record) for row in batch.rows]
+    assert len({row.completion.text for row in rows if row.completion}) == 6
+    assert import_log(log, "lm-eval", tmp_path / "loose", score="exact_match,loose").attempts == 6
+
+
+def test_a_task_of_choices_has_no_completions_and_says_so(tmp_path: Path) -> None:
+    log = _samples(tmp_path, OF_CHOICES)
+
+    with pytest.raises(BadInput, match="log-likelihoods are no completions"):
+        import_log(log, "lm-eval", tmp_path / "in")

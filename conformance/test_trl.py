@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from datasets import Dataset
 from exported_cases import cases, expected, exported
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from lockedroom import EvaluateConfig, evaluate
@@ -119,6 +120,42 @@ def test_trls_own_completion_log_gives_the_same_records(tmp_path: Path) -> None:
         rows = [row for batch in read_batches(tmp_path / name / "records.jsonl", Record) for row in batch.rows]
         texts.append(sorted((row.completion.text, row.result.reward) for row in rows))
     assert texts[0] == texts[1]
+
+
+def _shares(completions: list[str], log_extra: Any, **_: Any) -> list[float | None]:
+    log_extra("length", [len(text) for text in completions])
+    log_extra("note", [None if i % 2 else "even" for i in range(len(completions))])
+    return [None if i % 4 == 0 else 0.5 for i in range(len(completions))]
+
+
+def _ours(**settings: Any) -> Any:
+    return SimpleNamespace(run_folder_callback=lambda _: TrainerCallback(), **settings)
+
+
+def test_of_several_reward_functions_and_what_they_logged_each_can_be_taken(tmp_path: Path) -> None:
+    module = exported(tmp_path, "trl")
+    _trainer(tmp_path, _ours(reward_func=[module.reward_func, _shares])).train()
+    log = tmp_path / "out" / "completions"
+
+    none = import_log(log, "trl", tmp_path / "none")
+    ours = import_log(log, "trl", tmp_path / "ours", score="reward_func")
+    theirs = import_log(log, "trl", tmp_path / "theirs", score="_shares")
+
+    assert none.notes == [
+        "columns of numbers left out: reward_func, _shares, length (--score NAME takes one as the log's score)"
+    ]
+    assert (none.without_score, ours.without_score, theirs.without_score) == (24, 0, 6)
+    assert theirs.theirs == 0.5
+
+
+def test_a_generation_that_trains_two_steps_is_logged_twice_and_that_is_told(tmp_path: Path) -> None:
+    module = exported(tmp_path, "trl")
+    _trainer(tmp_path, _ours(reward_func=module.reward_func), num_iterations=2).train()
+
+    done = import_log(tmp_path / "out" / "completions", "trl", tmp_path / "in")
+
+    assert done.attempts == 24
+    assert done.notes == ["files that repeat the one before: 1 (TRL logs a generation at each step that trains on it)"]
 
 
 def test_what_could_not_be_judged_trains_nothing_and_is_a_failure_in_the_run(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import verifiers.v1 as vf
 from exported_cases import cases, expected, exported
 from verifiers.v1.configs.agent import WireAgentConfig
 from verifiers.v1.utils.trace_store import write_episode
 
 from lockedroom.adapters.importing import import_log
+from lockedroom.errors import BadInput
 from lockedroom.jsonl import read_batches
 from lockedroom.records import Failure, Record, Score
 
@@ -119,3 +121,30 @@ def test_an_episode_that_broke_before_any_reply_stays_an_attempt(tmp_path: Path)
     assert (done.attempts, done.without_completion) == (1, 1)
     row = json.loads((tmp_path / "in/completions.jsonl").read_text())
     assert "no box" in row["result"]["message"]
+
+
+def test_a_root_agent_a_judge_and_a_system_prompt_come_in_as_they_were(tmp_path: Path) -> None:
+    module = exported(tmp_path, "verifiers")
+    task = _task(module, Data(id="x", prompt="2+2?", system_prompt="Be brief.", answer=4))
+    solved = _trace(task, "Final: 4\n")
+    branch = {"role": "assistant", "content": "I searched."}
+    solved.nodes.append(vf.MessageNode(sampled=True, message=branch))
+    solved.root_reply = "Final: 4"
+    solved.agent.name = "solver"
+    judge_task = _task(module, Data(idx=0, prompt="Is it right?", answer="yes"))
+    judged = _trace(judge_task, "It is.")
+    judged.agent.name, judged.ok = "judge", True
+    asyncio.run(_score(task, solved))
+    described = vf.TraceTask(type="Asked", data=task.data)
+    both = vf.Episode[Data, vf.State, WireAgentConfig](task=described, traces=[solved, judged], ok=True)
+    write_episode(tmp_path, both)
+
+    with pytest.raises(BadInput, match="several agents; name one with --agent: solver, judge"):
+        import_log(tmp_path / "traces.jsonl", "verifiers", tmp_path / "in")
+    done = import_log(tmp_path / "traces.jsonl", "verifiers", tmp_path / "in", agent="solver", score="verified")
+
+    assert (done.theirs, done.notes) == (1.0, ["traces left out: 1 of judge"])
+    (record,) = [row for batch in read_batches(tmp_path / "in/completions.jsonl", Record) for row in batch.rows]
+    assert record.completion is not None
+    assert record.completion.text == "Final: 4\n"
+    assert "Be brief." in json.loads((tmp_path / "in/examples.jsonl").read_text())["prompt"]

@@ -55,6 +55,7 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 
 # Where everything is caught and not raised again, and whose exceptions those are.
 BROAD = {
+    "adapters/logs_inspect.py": "Inspect's reader: what a broken log raises is up to its decompressors",
     "learning/foreign.py": "a person's loss or advantage function",
     "loops/attempt.py": "a scorer's crash becomes a Failure",
     "loops/microscope/court_foreign.py": "a person's module, as it is imported; and a bug in the child, raised again by the parent",

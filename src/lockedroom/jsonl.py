@@ -25,6 +25,17 @@ T = TypeVar("T")
 BLOCK_BYTES = 64 * 1024
 # From so many bytes a line, looking at one line end after the other is quicker than searching a block for a text.
 LONG_LINE = 400
+# What a file that is no text begins with, and what to do with it.
+_OTHER_KINDS = {
+    b"\x1f\x8b": "is compressed (gzip); unpack it",
+    b"BZh": "is compressed (bzip2); unpack it",
+    b"\xfd7zXZ": "is compressed (xz); unpack it",
+    b"\x28\xb5\x2f\xfd": "is compressed (zstd); unpack it",
+    b"PK\x03\x04": "is a zip archive; unpack it",
+    b"PAR1": "is a Parquet file; check what it should be, and its suffix",
+    b"\xff\xfe": "is UTF-16; save it as UTF-8",
+    b"\xfe\xff": "is UTF-16; save it as UTF-8",
+}
 # Python refuses to convert longer decimal strings to int, because the conversion is quadratic.
 LONGEST_INT_DIGITS = 4300
 
@@ -168,6 +179,8 @@ def _split(raw: bytes) -> list[bytes]:
 def decode_line(path: Path, line: int, raw: bytes, decoder: msgspec.json.Decoder[T], row_type: type[T]) -> T:
     """Decode one line, or raise BadInput with its file, line, field and what was found."""
     where = f"{path}:{line}"
+    if line == 1:
+        refuse_other_kinds(path, raw)
     if not raw.strip():
         raise BadInput(f"{where}: the line is blank; remove it")
     if line == 1 and raw.startswith(b"\xef\xbb\xbf"):
@@ -201,6 +214,13 @@ def decode_line(path: Path, line: int, raw: bytes, decoder: msgspec.json.Decoder
         return msgspec.convert(value, row_type)
     except msgspec.ValidationError as error:
         raise BadInput(f"{where}: {reword(str(error))}") from None
+
+
+def refuse_other_kinds(path: Path, start: bytes) -> None:
+    """Raise BadInput, saying what the file is, for the first line of one that is compressed or in another encoding."""
+    for magic, what in _OTHER_KINDS.items():
+        if start.startswith(magic):
+            raise BadInput(f"{path}: the file {what}")
 
 
 def reword(message: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 import sys
 import tomllib
 from pathlib import Path
@@ -633,6 +635,45 @@ def test_what_is_no_such_log_is_one_message_and_exit_2(
     assert said.count("\n") == 1
     assert re.search(says, said), said
     assert not (tmp_path / "in").exists()
+
+
+OTHER_KINDS: dict[str, tuple[bytes, str]] = {
+    "gzip": (gzip.compress(b"{}"), "is compressed (gzip); unpack it"),
+    "zip": (b"PK\x03\x04junk", "is a zip archive; unpack it"),
+    "parquet": (b"PAR1junk", "is a Parquet file; check what it should be"),
+    "utf-16": ('{"task_id": "a"}\n'.encode("utf-16"), "is UTF-16; save it as UTF-8"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_KINDS)
+def test_a_file_that_is_no_text_is_named_for_what_it_is(
+    what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content, says = OTHER_KINDS[what]
+    (tmp_path / "log").write_bytes(content)
+
+    assert main(["import", str(tmp_path / "log"), "--from", "human-eval", "--out", str(tmp_path / "in")]) == 2
+
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format_", READERS)
+def test_a_pipe_is_refused_before_a_reader_waits_for_it(format_: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "log.eval")
+
+    with pytest.raises(BadInput, match="pipe"):
+        import_log(tmp_path / "log.eval", format_, tmp_path / "in")
+
+
+def test_an_attempt_that_stands_twice_in_a_log_is_not_two_draws(tmp_path: Path) -> None:
+    episode = _episode("a", "Final: 4", 1.0, id="t1")
+    traces = _lines(tmp_path / "traces.jsonl", [episode, episode])
+    samples = _lines(tmp_path / "s.jsonl", [_lm_eval(0, ["Final: 1"]), _lm_eval(0, ["Final: 2"])])
+
+    with pytest.raises(BadInput, match=r"traces.jsonl:2: trace 't1' stands twice"):
+        import_log(traces, "verifiers", tmp_path / "in")
+    with pytest.raises(BadInput, match=r"s.jsonl:2: document 0 stands twice"):
+        import_log(samples, "lm-eval", tmp_path / "in")
 
 
 _TASK = {"data": {"id": "a", "prompt": "p", "answer": 1}}

@@ -93,3 +93,11 @@ def test_without_reasoning_gym_the_command_says_what_to_install(
 
     assert "pip install 'lockedroom[reasoning-gym]'" in capsys.readouterr().err
     assert not (tmp_path / "d").exists()
+
+
+def test_a_folder_of_tables_says_which_file_to_name(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train-00000-of-00001.parquet").touch()
+
+    with pytest.raises(BadInput, match=r"name one file, such as .*train-00000-of-00001.parquet"):
+        _read(tmp_path)

@@ -244,3 +244,19 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
 def test_a_split_that_was_not_saved_is_missing_and_no_unknown_format(tmp_path: Path) -> None:
     path = tmp_path / "saved" / "dev"
     assert refusal(path) == f"{path}: no such file or folder; check the path"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("id,prompt,expected_answer\r\na,b,1\r\n".encode("utf-16"), "the file is UTF-16; save it as UTF-8"),
+        (b"\x1f\x8b\x08rest", r"the file is compressed \(gzip\); unpack it"),
+        (b",id,prompt,expected_answer\n0,a,b,1\n", "a column without a name is an index: write the table without one"),
+    ],
+)
+def test_a_table_that_another_program_saved_is_named_for_what_it_is(content: bytes, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+
+    with pytest.raises(BadInput, match=says):
+        rows_of(path)

@@ -16,6 +16,7 @@ from lockedroom.adapters.reading import NO_ANSWER, Asked, Attempt, Log
 from lockedroom.adapters.writing import Source, Written, write_import
 from lockedroom.dataset.load import read_examples
 from lockedroom.errors import BadInput
+from lockedroom.jsonl import open_for_reading
 from lockedroom.records import Example, Record
 from lockedroom.visible import visible
 
@@ -52,6 +53,8 @@ def import_log(
         raise BadInput(f"--from {format_!r}: unknown format; use one of {', '.join(READERS)}")
     if not path.exists():
         raise BadInput(f"{path}: no such file; check the path")
+    if not path.is_dir():
+        open_for_reading(path).close()  # a pipe, or a file that may not be read
     if agent is not None and format_ != "verifiers":
         raise BadInput("--agent: only verifiers names the agents of its traces; leave the flag out")
     log = READERS[format_](path, Asked(answer_field, score, agent))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from lockedroom.adapters.reading import (
     chosen,
     known,
     not_drawn,
+    once,
     question_of,
     scored,
     whole_text,
@@ -25,18 +25,6 @@ from lockedroom.records import Completion, Failure, FinishReason, Score
 from lockedroom.visible import visible
 
 _FINISH = {"stop": FinishReason.STOP, "max_tokens": FinishReason.LENGTH, "model_length": FinishReason.LENGTH}
-# What Inspect's reader raises for a broken file (pydantic's and json's errors are ValueErrors).
-_BROKEN = (
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    OSError,
-    EOFError,
-    RuntimeError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 # How Inspect's accuracy reads the letters of a score.
 _LETTERS = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}
 
@@ -61,6 +49,7 @@ def read(path: Path, asked: Asked) -> Log:
     if not log.samples:
         raise BadInput(f"{path}: the log holds no attempt ({log.status}); nothing was imported")
     samples = sorted(log.samples, key=lambda sample: sample.epoch)
+    once(path, ((f"sample {sample.id!r}, epoch {sample.epoch}", str(path)) for sample in samples))
     name, notes = chosen(path, asked.score, (name for sample in samples for name in _scores(sample)))
     attempts = [_attempt(path, sample, name) for sample in samples]
     sampling, differing = _sampling(log, samples)
@@ -114,11 +103,15 @@ def _open(path: Path) -> Any:
     log = api()
     if path.suffix not in (".eval", ".json"):
         raise BadInput(f"{path}: an Inspect log ends in .eval or .json; check --from and the file")
+    if path.suffix == ".eval" and not zipfile.is_zipfile(path):
+        raise BadInput(f"{path}: not a whole .eval archive: it was cut short, or is no log; check --from and the file")
     try:
         return log.read_eval_log(str(path))
-    except _BROKEN as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise BadInput(f"{path}: Inspect cannot read this log: {first}; check --from and the file") from None
+    except Exception as error:  # noqa: BLE001  (whatever its decompressors and pydantic raise for a broken file)
+        said = " ".join(line.strip() for line in (str(error) or type(error).__name__).splitlines()[:3])
+        raise BadInput(
+            f"{path}: Inspect cannot read this log: {visible(said, 200)}; check --from and the file"
+        ) from None
 
 
 def _attempt(path: Path, sample: Any, name: str | None) -> Attempt:

@@ -21,6 +21,7 @@ from lockedroom.adapters.reading import (
     listed,
     name_of,
     not_drawn,
+    once,
     question_of,
     read_rows,
     require,
@@ -42,6 +43,7 @@ def read_lm_eval(path: Path, asked: Asked) -> Log:
     """
     metric, _, filter_ = (asked.score or "").rpartition(",") if "," in (asked.score or "") else (asked.score, "", None)
     attempts: list[Attempt] = []
+    documents: list[tuple[str, str]] = []
     filters: dict[str, None] = {}
     metrics: dict[str, None] = {}
     settings: dict[str, Any] = {}
@@ -57,9 +59,11 @@ def read_lm_eval(path: Path, asked: Asked) -> Log:
         score = metric or next(iter(metrics), None)
         result = _lm_eval_score(row, score, len(said))
         name = f"doc-{name_of(row['doc_id'], where, 'doc_id')}"
+        documents.append((f"document {row['doc_id']!r}", where))
         target = _lm_eval_target(row, asked.answer_field, where)
         prompt, question = whole_text(asked_for), question_of(asked_for)
         attempts += [Attempt(where, name, prompt, target, *_or_nothing(one, result), question=question) for one in said]
+    once(path, documents)
     if filter_ is not None and filter_ not in filters and filters:
         raise BadInput(f"{path}: --score {asked.score!r}: the log has no such filter; it has: {listed(filters)}")
     taken, notes = chosen(path, metric, metrics) if attempts else (None, [])

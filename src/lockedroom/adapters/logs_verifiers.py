@@ -20,6 +20,7 @@ from lockedroom.adapters.reading import (
     listed,
     name_of,
     not_drawn,
+    once,
     question_of,
     read_rows,
     require,
@@ -40,6 +41,7 @@ def read(path: Path, asked: Asked) -> Log:
     field = asked.answer_field or ANSWER
     attempts: list[Attempt] = []
     traces: list[dict[str, Any]] = []
+    named: list[tuple[str, str]] = []
     agents: dict[str, int] = {}
     first = None
     for where, row in read_rows(path):
@@ -57,7 +59,9 @@ def read(path: Path, asked: Asked) -> Log:
             if asked.agent in (None, agent):
                 attempts.append(_of_trace(trace, where, field, asked.score))
                 traces.append(trace)
+                named += [(f"trace {trace['id']!r}", where)] if "id" in trace else []
     notes = _other_agents(path, agents, asked.agent) if first is not False else _no_agents(path, asked.agent)
+    once(path, named)
     _refuse_unknown_score(path, attempts, asked.score)
     model, sampling = _metadata(path) if first is False else _calls(traces)
     declared = {"policy": known({"model": model}), "sampling": _sampling(sampling)}

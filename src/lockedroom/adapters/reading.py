@@ -132,6 +132,15 @@ def chosen(path: Path, asked: str | None, names: Iterable[str]) -> tuple[str | N
     return name, [f"scores left out: {listed(others)} (--score NAME takes another)"] if others else []
 
 
+def once(path: Path, attempts: Iterable[tuple[str, str]]) -> None:
+    """Raise BadInput for an attempt, given by name and place, that stands twice: it would count as two draws."""
+    seen: set[str] = set()
+    for name, where in attempts:
+        if name in seen:
+            raise BadInput(f"{where}: {visible(name, 80)} stands twice in {path}; import each log by itself")
+        seen.add(name)
+
+
 def listed(names: Iterable[str]) -> str:
     """Return names as one printable line."""
     return visible(", ".join(names) or "none", 200)

@@ -23,7 +23,12 @@ from lockedroom.visible import visible
 TEMPLATE = "{question}\nOutput exactly one line: Final: <int>"
 # A generator that repeats itself so many times in a row has no more questions for a split that is not full.
 MOST_REPEATS = 2000
-_MOST_ITEMS = 2**31 - 1
+# Some generators prepare as many items as they are told to have, so they are asked for a part at a time. The others use
+# seed + index, so that the parts are one sequence.
+_PART = 10_000
+_MOST_PARTS = 200_000
+# What a generator raises for settings, or a seed, that it cannot use.
+_REFUSALS = (TypeError, ValueError, AssertionError, LookupError, ArithmeticError, AttributeError, RuntimeError, OSError)
 
 
 class ReasoningGymConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -43,6 +48,9 @@ class ReasoningGymConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True
                 raise BadInput(f"{split} {self.size(split)}: expected a number of examples, 0 or more")
         if not any(self.size(split) for split in SPLITS):
             raise BadInput("train, dev and holdout are all 0; ask for at least one example")
+        for name, flag in (("seed", "--seed"), ("size", "--train, --dev and --holdout")):
+            if name in self.settings:
+                raise BadInput(f"--set {name}: is no setting of a task here; use {flag}")
         if "{question}" not in self.template:
             raise BadInput(f"template {self.template!r}: {{question}} is missing; write it where it should stand")
 
@@ -104,15 +112,22 @@ def _items(config: ReasoningGymConfig) -> Iterator[tuple[str, Any]]:
         raise BadInput(f"--task {config.task!r}: reasoning-gym has no such task; it has: {', '.join(sorted(DATASETS))}")
     digest = hashlib.sha256(f"lockedroom reasoning-gym {config.task} {config.seed}".encode()).digest()
     seed = int.from_bytes(digest[:6], "big")
-    try:
-        dataset = reasoning_gym.create_dataset(config.task, seed=seed, size=_MOST_ITEMS, **config.settings)
-    except (TypeError, ValueError, AssertionError) as error:
-        raise BadInput(
-            f"--task {config.task}: reasoning-gym refuses these settings: {visible(str(error), 200)}"
-        ) from None
-    for index in range(_MOST_ITEMS):
-        item = dataset[index]
-        yield str(item["question"]), item["answer"]
+    for part in range(_MOST_PARTS):
+        try:
+            dataset = reasoning_gym.create_dataset(config.task, seed=seed + part * _PART, size=_PART, **config.settings)
+        except _REFUSALS as error:
+            raise BadInput(
+                f"--task {config.task}: reasoning-gym refuses these settings: {visible(str(error), 200)}"
+            ) from None
+        for index in range(_PART):
+            try:
+                item = dataset[index]
+            except _REFUSALS as error:
+                raise BadInput(
+                    f"--task {config.task}: reasoning-gym cannot make a question: {visible(str(error), 200)}; "
+                    "choose another task, or other settings"
+                ) from None
+            yield str(item["question"]), item["answer"]
 
 
 def import_library() -> None:

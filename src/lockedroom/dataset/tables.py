@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from lockedroom.errors import BadInput, MissingExtra
-from lockedroom.jsonl import open_for_reading, reword
+from lockedroom.jsonl import open_for_reading, refuse_other_kinds, reword
 from lockedroom.records import Example
 
 TABLE_ROWS = 2048  # rows that are checked together
@@ -123,6 +123,8 @@ def _csv_cells(path: Path, file: Iterable[bytes]) -> Iterator[tuple[int, list[st
 
 def _csv_lines(path: Path, file: Iterable[bytes]) -> Iterator[str]:
     for line, raw in enumerate(file, 1):
+        if line == 1:
+            refuse_other_kinds(path, raw)
         if line == 1 and raw.startswith(b"\xef\xbb\xbf"):
             raise BadInput(f"{path}:1: the file starts with a byte-order mark (BOM); save it as UTF-8 without one")
         if b"\0" in raw:
@@ -141,6 +143,7 @@ def _check_names(where: str, names: Sequence[str]) -> None:
     for index, name in enumerate(names):
         if name not in FIELDS:
             hint = ", separated by commas" if any(mark in name for mark in ";\t|") else ""
+            hint = "; a column without a name is an index: write the table without one" if not name else hint
             raise BadInput(f"{where}: unknown column {shown(name)}; {allowed}{hint}")
         if name in names[:index]:
             raise BadInput(f"{where}: the column {name} stands twice; keep one")
@@ -224,7 +227,9 @@ def _saved_files(path: Path) -> list[Path]:
         splits = sorted(child.parent.name for child in path.glob("*/state.json"))
         if splits:
             raise BadInput(f"{path}: holds the splits {', '.join(splits)}; name one of them, as in {path / splits[0]}")
-        raise BadInput(f"{path}: this is a folder, but not one that datasets.save_to_disk wrote (no state.json)")
+        tables = sorted(str(child) for kind in ("parquet", "jsonl", "csv") for child in path.rglob(f"*.{kind}"))
+        name = f"; name one file, such as {tables[0]}" if tables else "; name a file, or save the data set again"
+        raise BadInput(f"{path}: this is a folder, but not one that datasets.save_to_disk wrote (no state.json){name}")
     try:
         named = msgspec.json.decode(state.read_bytes(), type=_SavedState).files
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
