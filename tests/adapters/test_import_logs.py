@@ -598,6 +598,16 @@ def test_rollouts_of_verl_come_in_step_order(tmp_path: Path) -> None:
     assert [example.id[:11] for example in _examples(tmp_path / "in")] == ["step-000009", "step-000010"]
 
 
+def test_another_number_of_a_verl_rollout_can_be_taken_as_its_score(tmp_path: Path) -> None:
+    row = {"input": "1+1?", "output": "Final: 2", "gts": 2, "score": 0.25, "step": 1, "acc": 1.0}
+    log = _lines(tmp_path / "1.jsonl", [row])
+
+    assert import_log(log, "verl", tmp_path / "in").theirs == 0.25
+    assert import_log(log, "verl", tmp_path / "acc", score="acc").theirs == 1.0
+    with pytest.raises(BadInput, match="no field 'pass'"):
+        import_log(log, "verl", tmp_path / "no", score="pass")
+
+
 def test_hostile_texts_and_large_answers_come_through_unchanged(tmp_path: Path) -> None:
     texts = ["\x1b[2J", "\ud800", "\x00", "a\r\nb", "\u2028", "x" * 300_000]
     rows = [
