@@ -45,6 +45,17 @@ def test_a_small_model_conforms(
     check(policies[family])
 
 
+@pytest.mark.parametrize("batch", [1, 5, 7])
+def test_a_completion_is_the_same_at_every_place_of_an_odd_batch(batch: int, folders: dict[str, Path]) -> None:
+    """Of an odd number of rows the last is multiplied by another kernel, which rounds differently."""
+    policy = load_huggingface(str(folders["llama"]), Backend(batch=batch))
+    prompts = [
+        Example(id=f"e{i}", prompt=f"Compute {i}+4. Final: <int>" * (1 + i % 3), expected_answer=0) for i in range(8)
+    ]
+    forth, back = (list(policy.complete(some, range(3), Sampling(max_tokens=14))) for some in (prompts, prompts[::-1]))
+    assert [c for i in range(8) for c in back[3 * (7 - i) :][:3]] == forth
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_recorded_logprobs_are_those_of_a_plain_forward_pass(
     family: str, policies: dict[str, HuggingFacePolicy]

@@ -37,7 +37,8 @@ class HuggingFacePolicy(TrainablePolicy):
         self.model = model
         self.codec = codec
         self.spec = spec
-        self.batch = batch
+        # Of an odd number of rows the last is multiplied by another kernel: what it gets would depend on its place.
+        self.batch = batch + batch % 2 if batch > 1 else batch
         self.base = base
         self._context = _context(model, codec)
 
