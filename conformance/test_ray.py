@@ -82,7 +82,7 @@ def _same(one: Path, other: Path, names: tuple[str, ...] = SAME) -> bool:
 
 def _workers() -> list[int]:
     """The processes of benches."""
-    found = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+    found = subprocess.run(["ps", "-ewwo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
     rows = [line.split(None, 2) for line in found.splitlines()[1:]]
     ours = {os.getpid()}
     while more := {int(pid) for pid, parent, _ in rows if int(parent) in ours} - ours:
@@ -223,6 +223,39 @@ def test_a_killed_run_goes_on_from_what_was_written(files: Path, tmp_path: Path)
     assert _same(tmp_path / "one", tmp_path / "two")
     timing = json.loads((tmp_path / "two/manifest.json").read_bytes())["timing"]
     assert timing["attempts"] <= 2 * SLOWLY - written.count(b"\n") + 1
+
+
+def test_a_cluster_whose_head_dies_is_one_message(files: Path, tmp_path: Path) -> None:
+    scorer = tmp_path / "slower.py"  # what is left has to last longer than it takes to see that the head has gone
+    scorer.write_text(SLOW.replace("0.002", "0.006"))
+    command = [sys.executable, "-m", "lockedroom", "evaluate", "--on", "ray", "--out", str(tmp_path / "run")]
+    command += ["--dataset", str(files / "d.jsonl"), "--completions", str(files / "c.jsonl")]
+    command += ["--scorer", f"{scorer}:score"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
+
+        def kill() -> None:
+            found = subprocess.run(["ps", "-ewwo", "pid,ppid,args"], capture_output=True, text=True, check=True).stdout
+            rows = [line.split(None, 2) for line in found.splitlines()[1:]]
+            heads = [int(pid) for pid, parent, words in rows if int(parent) == running.pid and "gcs_server" in words]
+            os.kill(heads[0], signal.SIGKILL)
+
+        _while_running(tmp_path / "run", kill).join()
+        said = running.communicate(timeout=100)[1]
+
+    assert (running.returncode, said.count("\n")) == (2, 1), said
+    assert "the head of the cluster has died" in said
+    assert (tmp_path / "run/records.jsonl").stat().st_size > 0
+
+
+def test_a_bad_row_that_a_cluster_is_asked_to_score_is_one_message(files: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"id": "e0", "prompt": 5, "expected_answer": 1}\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "lockedroom", "evaluate", "--on", "ray", "--out", str(tmp_path / "run"),
+         "--dataset", str(tmp_path / "bad.jsonl"), "--completions", str(files / "c.jsonl")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
 
 
 def test_a_scorer_that_the_nodes_cannot_import_is_one_message(files: Path, tmp_path: Path) -> None:

@@ -40,10 +40,15 @@ def train(args: argparse.Namespace) -> None:
 
     from lockedroom.dataset.load import read_examples
 
+    examples = [example for batch in read_examples(args.dataset) for example in batch]
+    answers = [example.expected_answer for example in examples]
+    texts = all(isinstance(answer, str) for answer in answers)
+    if not texts and not all(type(answer) is int and abs(answer) < 2**63 for answer in answers):
+        raise SystemExit(
+            f"{args.dataset}: a column holds texts alone, or integers of 64 bits alone; write every expected_answer as text"
+        )
     rows = [
-        {"id": example.id, "prompt": example.prompt, "expected_answer": str(example.expected_answer)}
-        for batch in read_examples(args.dataset)
-        for example in batch
+        {"id": example.id, "prompt": example.prompt, "expected_answer": example.expected_answer} for example in examples
     ]
     reward = load(args.reward)
     trainer = GRPOTrainer(

@@ -15,6 +15,7 @@ from lockedroom.loops.evaluate import Evaluated, evaluate
 from lockedroom.loops.evaluating.configuration import EvaluateConfig
 from lockedroom.loops.microscope.reading import read_spellings, read_texts
 from lockedroom.loops.opening.policy import open_token_policy
+from lockedroom.policy.backend import Backend
 from lockedroom.policy.tiny import DATA_FOLDER
 from lockedroom.records import Example, FinishReason, Record, Sampling, Score
 from lockedroom.results.evaluation.exact import EXACT_JSON, ExactExample, sum_up
@@ -39,6 +40,28 @@ def records_of(run: Path) -> list[Record]:
 
 def sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "backend", "says"),
+    [
+        ("tiny", {"concurrency": 4}, "--concurrency: it has no effect with an embedded model"),
+        ("tiny", {"lora": 4}, "--lora"),
+        ("hf:nowhere", {"retries": 1}, "--retries: it has no effect with a Hugging Face model"),
+        ("http://127.0.0.1:1/v1#m", {"adapter": "folder"}, "--adapter: it has no effect with a server"),
+        ("http://127.0.0.1:1/v1#m", {"trust_remote_code": True}, "--trust-remote-code"),
+        ("scripted:x", {"batch": 4}, "--batch: it has no effect with a scripted policy"),
+        (None, {"device": "cuda"}, "--device: it has no effect with --completions"),
+    ],
+)
+def test_a_setting_that_would_change_nothing_is_refused(
+    tmp_path: Path, name: str | None, backend: dict[str, object], says: str
+) -> None:
+    config = EvaluateConfig(
+        dataset=DEV, policy=name, completions=None if name else DEV, backend=msgspec.convert(backend, Backend)
+    )
+    with pytest.raises(BadInput, match="leave out " + says):
+        evaluate(config, tmp_path / "run")
 
 
 def test_a_live_run_verifies_and_says_what_sampled_it(tmp_path: Path) -> None:

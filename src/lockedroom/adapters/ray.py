@@ -14,9 +14,12 @@ import logging
 import os
 import pickle
 import platform
+import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +32,7 @@ from lockedroom.loops.opening.engine import Bench, Engine, Feed
 RAY = "ray"
 HOW = "write --on ray (a cluster of this machine alone) or --on ray:HOST:PORT (the address that `ray start --head` prints)"
 CONNECT_SECONDS = 5.0
+WATCH_SECONDS, REFUSALS = 1.0, 2  # so many in a row mean that a process has gone
 HEALTH_SECONDS = 30.0  # most of which is the import of ray on a busy machine
 VERSIONS = {"lockedroom": __version__, "msgspec": msgspec.__version__, "python": platform.python_version()}
 
@@ -63,19 +67,36 @@ def _quiet() -> None:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # warns of its own pipeline's actors at every run
 
 
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep off stderr what Ray's C++ part writes there while it connects: that it has been told to write nothing."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def _connect(address: str) -> None:
     import ray  # type: ignore[import-not-found,unused-ignore]  # not in the main environment
 
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not address:
-        ray.init(address="local", include_dashboard=False, **settings)
+        with _unheard():
+            ray.init(address="local", include_dashboard=False, **settings)
         return
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdigit():
         raise BadInput(f"--on ray:{address}: not an address; {HOW}")
     _probe(address, host, int(port))
     try:
-        ray.init(address=address, **settings)
+        with _unheard():
+            ray.init(address=address, **settings)
     except (ConnectionError, RuntimeError, ValueError, AssertionError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(
@@ -131,11 +152,19 @@ class RayEngine:
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=benches, initial_size=benches),
             num_cpus=1,
         )
+        watch = _Watch()
         try:
             for row in answers.iter_rows():
                 if row["trouble"]:
                     raise BadInput(row["trouble"])
                 yield row["answer"]
+        except KeyboardInterrupt:
+            if not watch.gone:
+                raise
+            raise CannotWrite(
+                f"--on ray: {watch.gone} of the cluster has died; what is finished is kept: start the cluster again and "
+                "continue with --resume, or without --on"
+            ) from None
         except ray.exceptions.RayError as error:
             last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise CannotWrite(
@@ -143,7 +172,51 @@ class RayEngine:
                 "installed on every machine of it, and continue with --resume"
             ) from None
         finally:
-            ray.kill(handle)
+            watch.end()
+            if not watch.gone:
+                ray.kill(handle)
+
+
+class _Watch:
+    """Asks every second whether the two processes answer without which nothing goes on: the cluster's head, this node.
+
+    Ray itself ends this process 10 to 60 s after it has lost one of them, without a word and with exit code 1. The main
+    thread is interrupted before that, as Ctrl-C would.
+    """
+
+    def __init__(self) -> None:
+        import ray  # type: ignore[import-not-found,unused-ignore]  # not in the main environment
+
+        self.gone = ""
+        self._ended = threading.Event()
+        context = ray.get_runtime_context()
+        host, _, port = context.gcs_address.rpartition(":")
+        here = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
+        self._asked = {
+            "the head": (host, int(port)),
+            "this machine's node": (here["NodeManagerAddress"], here["NodeManagerPort"]),
+        }
+        if threading.current_thread() is threading.main_thread():
+            threading.Thread(target=self._look, name="watch", daemon=True).start()
+
+    def _look(self) -> None:
+        refusals: Counter[str] = Counter()
+        while not self._ended.wait(WATCH_SECONDS):
+            for name, address in self._asked.items():
+                try:
+                    socket.create_connection(address, CONNECT_SECONDS).close()
+                    refusals[name] = 0
+                except ConnectionRefusedError:
+                    refusals[name] += 1
+                except OSError:  # a network that drops packets is Ray's to judge
+                    pass
+                if refusals[name] == REFUSALS:
+                    self.gone = name
+                    os.kill(os.getpid(), signal.SIGINT)
+                    return
+
+    def end(self) -> None:
+        self._ended.set()
 
 
 class _FeedActor:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
+
+from lockedroom.errors import BadInput
 
 # How a server is asked, which changes nothing of what it answers: an interrupted run may go on with others.
 ASKING = ("concurrency", "request_timeout", "retries", "api_key_env")
+# What has an effect on whom; `batch` also says how many completions of an embedded model are judged at a time.
+OF_SERVERS = ("template", *ASKING)
+OF_HUGGING_FACE = ("template", "dtype", "device", "adapter", "lora", "trust_remote_code", "batch")
+OF_TINY = ("batch",)
 
 
 class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, omit_defaults=True):
@@ -29,3 +37,9 @@ class Backend(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     request_timeout: float = 60.0
     retries: int = 6
     api_key_env: str = "OPENAI_API_KEY"
+
+    def refuse_idle(self, used: Collection[str], who: str) -> None:
+        """Raise BadInput for a setting that would have no effect on `who`: a person who gives it thinks otherwise."""
+        for field in msgspec.structs.fields(self):
+            if field.name not in used and getattr(self, field.name) != field.default:
+                raise BadInput(f"leave out --{field.name.replace('_', '-')}: it has no effect with {who}")

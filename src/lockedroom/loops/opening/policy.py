@@ -9,7 +9,7 @@ from typing import Protocol
 import msgspec
 
 from lockedroom.errors import BadInput, Tampered
-from lockedroom.policy.backend import Backend
+from lockedroom.policy.backend import OF_HUGGING_FACE, OF_SERVERS, OF_TINY, Backend
 from lockedroom.policy.declared import INDEPENDENT, SAMPLING_FIELDS, UNDECLARED, Declared, read_declared
 from lockedroom.policy.recorded import RecordedPolicy
 from lockedroom.policy.scripted import ScriptedPolicy
@@ -62,12 +62,14 @@ def open_policy(names: NamesPolicy) -> tuple[Policy, Declared, int]:
     policy = names.policy or ""
     draws = names.draws or 1
     if policy.startswith(SCRIPTED):
+        names.backend.refuse_idle((), "a scripted policy")
         text = policy.removeprefix(SCRIPTED)
         scripted = ScriptedPolicy(lambda prompt, _draw: _fill(text, prompt), name=policy)
         return scripted, _declared_live(names.sampling), draws
     if policy.lower().startswith(SERVERS):
         from lockedroom.policy.openai_http import open_server
 
+        names.backend.refuse_idle(OF_SERVERS, "a server, which was started with settings of its own")
         server = open_server(policy, names.backend)
         return server, _declared_live(names.sampling, server.spec.identity["not_taken"]), draws
     opened = open_token_policy(policy, threads=names.threads, backend=names.backend)
@@ -79,10 +81,13 @@ def open_token_policy(name: str, *, threads: int, backend: Backend | None = None
     if name.startswith(HUGGING_FACE):
         from lockedroom.policy.huggingface import load_huggingface
 
-        return load_huggingface(name.removeprefix(HUGGING_FACE), backend or Backend(), threads=threads)
+        backend = backend or Backend()
+        backend.refuse_idle(OF_HUGGING_FACE, "a Hugging Face model; it is for servers")
+        return load_huggingface(name.removeprefix(HUGGING_FACE), backend, threads=threads)
     if name in TINY or name.endswith(".safetensors"):
         from lockedroom.policy.tiny import load_tiny
 
+        (backend or Backend()).refuse_idle(OF_TINY, "an embedded model")
         return load_tiny(name if name in TINY else Path(name), threads=threads)
     if (Path(name) / manifests.NAME).is_file():
         return _open_learned(Path(name), threads=threads, backend=backend)
@@ -118,6 +123,7 @@ def _open_recorded(path: Path, names: NamesPolicy) -> tuple[Policy, Declared, in
             f"{path}: these completions were drawn already, so --temperature, --seed and the like cannot change them; "
             "say how they were drawn with --declare, e.g. --declare sampling.temperature=0.8"
         )
+    names.backend.refuse_idle((), "--completions, which were drawn already")
     declared = read_declared(path, names.declare)
     policy = RecordedPolicy(path, declared)
     recorded = policy.draws_recorded(enough=names.draws)
