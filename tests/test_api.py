@@ -122,7 +122,7 @@ def test_runs_of_different_rooms_are_refused(base: Any, folder: Path) -> None:
         (lambda: lockedroom.compare("a", "b", marign=0.1), "did you mean 'margin'"),
         (lambda: lockedroom.compare(_any(["a", "b"])), "expected the folder of a run"),
         (lockedroom.compare, "at least two"),
-        (lambda: lockedroom.compare("a", "b", labels=["a"]), "1 labels for 2 runs"),
+        (lambda: lockedroom.compare("a", "b", labels=["a"]), "1 label for 2 runs"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_one_message(call: Any, message: str) -> None:

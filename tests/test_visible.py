@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lockedroom.visible import ascii_json, visible
+from lockedroom.wording import counted
 
 ANYTHING = st.text(st.characters(codec=None, categories=None))
 # Characters without ink that Unicode counts among the letters and symbols.
@@ -54,7 +55,7 @@ def test_the_common_controls_are_named() -> None:
 @given(ANYTHING, st.integers(0, 20))
 def test_a_limit_says_how_much_is_left_out(text: str, limit: int) -> None:
     shown = visible(text, limit)
-    cut = f" … (+{len(text) - limit:,} characters)" if len(text) > limit else ""
+    cut = f" … (+{counted(len(text) - limit, 'character')})" if len(text) > limit else ""
     assert shown == visible(text[:limit]) + cut
 
 

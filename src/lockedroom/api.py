@@ -22,6 +22,7 @@ from lockedroom.records import Sampling
 from lockedroom.results.compare import Certificate, CompareOptions
 from lockedroom.results.compare import compare as compare_runs
 from lockedroom.results.run_folder import default_folder
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     from lockedroom.loops.evaluate import Evaluated
@@ -159,7 +160,9 @@ def compare(
     else:
         _refuse_both("compare", options, CompareOptions, settings)
     if labels is not None and len(labels) != len(runs):
-        raise BadInput(f"compare: {len(labels)} labels for {len(runs)} runs; give one for each run, or none")
+        raise BadInput(
+            f"compare: {counted(len(labels), 'label')} for {counted(len(runs), 'run')}; give one for each run, or none"
+        )
     return compare_runs([_folder(run) for run in runs], options, labels=labels)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from lockedroom.wording import counted
+
 _NAMED = {"\n": "⏎", "\t": "⇥", "\r": "␍", "\0": "␀", "\x1b": "␛", "\x7f": "␡"}
 # The signs that stand for something else are shown by code point themselves, so that no two texts look alike.
 _TAKEN = frozenset((*_NAMED.values(), "⟨"))
@@ -27,7 +29,7 @@ def visible(text: str, limit: int | None = None) -> str:
     """
     shown = text if limit is None or len(text) <= limit else text[:limit]
     out = shown if shown.isascii() and shown.isprintable() else "".join(map(_visible_character, shown))
-    return out if len(shown) == len(text) else f"{out} … (+{len(text) - len(shown):,} characters)"
+    return out if len(shown) == len(text) else f"{out} … (+{counted(len(text) - len(shown), 'character')})"
 
 
 def ascii_json(encoded: bytes) -> str:

@@ -309,7 +309,7 @@ def test_a_batch_of_nothing_and_arrays_of_any_kind_are_read(tmp_path: Path) -> N
 
 def test_answers_that_are_not_as_many_as_completions_are_refused(tmp_path: Path) -> None:
     module = imported(export_scorer("final-int", "trl", tmp_path / "ragged.py")[0])
-    with pytest.raises(BadInput, match="2 completions came with 1 expected answers"):
+    with pytest.raises(BadInput, match="2 completions came with 1 expected answer"):
         module.reward_func(["?"] * 2, ["Final: 4"] * 2, expected_answer=[4])
 
 

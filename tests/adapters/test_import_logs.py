@@ -788,6 +788,6 @@ def test_the_command_prints_what_was_found_and_a_command_that_runs(
 
     said = capsys.readouterr().out
     assert "2 examples, 2 attempts, mean of the log's own scores 1.0000" in said
-    assert "1 attempts without a completion stay failures" in said
+    assert "1 attempt without a completion stays a failure" in said
     next_command = shlex.split(said.split("judge them: ")[1])
     assert main([*next_command[1:], "--out", str(tmp_path / "run")]) == 0

@@ -81,7 +81,7 @@ def test_one_file_is_not_said_to_be_disjoint(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().out == (
         f"{path}: 1 example, each with an answer that final-int can judge\n"
         "  answers   1 integer\n"
-        "  prompts   1 to 1 characters, median 1\n"
+        "  prompts   1 to 1 character, median 1\n"
         f"  sha256    {hashlib.sha256(path.read_bytes()).hexdigest()}\n"
     )
 

@@ -83,7 +83,7 @@ def test_a_first_draw_that_could_not_be_judged_is_not_a_zero(
     [found] = watch(capsys, run)
     assert (found["pass_rate"], found["failed"], found["attempts"]) == (1.0, 1, 3)
     main(["watch", str(run)])
-    assert "; 1 first draws could not be judged and are left out\n" in capsys.readouterr().out
+    assert "; 1 first draw could not be judged and is left out\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("records", [None, []])
@@ -169,7 +169,7 @@ def test_follow_ends_quietly_at_ctrl_c(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "lockedroom", "watch", str(run), "--follow", "--every", "0.02"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith(f"{run}: unfinished, 1 attempts")
+        assert process.stdout.readline().startswith(f"{run}: unfinished, 1 attempt")
         process.send_signal(signal.SIGINT)
         assert process.communicate(timeout=30) == ("", "")
         assert process.returncode == 0

@@ -292,7 +292,7 @@ def test_a_policy_that_gives_too_few_results_is_not_padded() -> None:
 
     scorer = find_builtin("final-int")
     assert scorer is not None
-    with pytest.raises(BadInput, match="gave 1 results for 4 asked"):
+    with pytest.raises(BadInput, match="gave 1 result for 4 asked"):
         attempt(Short({}), scorer, additions(2), range(2), Sampling())
 
 

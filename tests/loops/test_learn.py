@@ -373,7 +373,7 @@ def test_scorer_that_fails_midway_stops_the_run_and_resumes(data: Path, tmp_path
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sampling": Sampling(max_tokens=1)}, r"hit the limit of 1 tokens.*--max-tokens"),
+        ({"sampling": Sampling(max_tokens=1)}, r"hit the limit of 1 token.*--max-tokens"),
         ({"sampling": Sampling()}, "needs a token limit"),
         ({"preset": "grpo"}, r"grpo is biased: .*own reward.*--allow-biased"),
         ({"estimator": {"normalisation": "per-completion"}}, "biased"),

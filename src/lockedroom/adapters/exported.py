@@ -22,6 +22,7 @@ from lockedroom.protocols import BatchScorer, Scorer
 from lockedroom.records import Completion, Example, Failure, FailureCode, Score
 from lockedroom.safeguards.room import ScorerIdentity
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 NO_TEXT = Failure(FailureCode.MISSING_COMPLETION, "the completion holds no text of an assistant")
 
@@ -65,7 +66,7 @@ class ExportedScorer:
         """
         if len(completions) != len(answers):
             raise BadInput(
-                f"{len(completions)} completions came with {len(answers)} expected answers; give one for each"
+                f"{counted(len(completions), 'completion')} came with {counted(len(answers), 'expected answer')}; give one for each"
             )
         examples = [
             Example(

@@ -19,6 +19,7 @@ from lockedroom.errors import BadInput
 from lockedroom.jsonl import open_for_reading
 from lockedroom.records import Example, Record
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 Reader = Callable[[Path, Asked], Log]
 
@@ -129,7 +130,7 @@ def _example_of(
     if len(same) == 1:
         return same[0]
     named = f"id {visible(attempt.id, 60)!r}" if attempt.id is not None else "no id"
-    why = f"{len(same)} examples have its prompt" if same else "no example has its prompt"
+    why = f"{counted(len(same), 'example has', 'examples have')} its prompt" if same else "no example has its prompt"
     raise BadInput(
         f"{attempt.where}: {named}: not an example of {dataset}, and {why}; name the data set that the log was made from"
     )

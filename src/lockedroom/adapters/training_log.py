@@ -23,6 +23,7 @@ from lockedroom.loops.evaluate import Evaluated, evaluate
 from lockedroom.loops.evaluating.configuration import EvaluateConfig
 from lockedroom.records import Completion, Example, Failure, Record, Score
 from lockedroom.results.run_folder import RECORDS, whole_bytes, write_atomically
+from lockedroom.wording import counted
 
 SUFFIX = ".rollouts"
 
@@ -217,7 +218,7 @@ def _refuse_other_verdicts(paid: Sequence[Record], out: Path) -> None:
     if differing:
         first = differing[0]
         raise BadInput(
-            f"{out}: {len(differing)} of {len(paid)} verdicts that were paid while training are not the ones made now, "
+            f"{out}: {len(differing)} of {counted(len(paid), 'verdict')} that were paid while training are not the ones made now, "
             f"first for {first.id!r}, draw {first.draw}; the scorer is not deterministic, or ran out of time: audit it"
         )
 

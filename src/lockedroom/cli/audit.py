@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lockedroom.wording import counted
+
 if TYPE_CHECKING:
     from lockedroom.loops.instrument.audit import Audited
 
@@ -156,7 +158,7 @@ def _replay(args: argparse.Namespace) -> int:
     if unknown:
         held = ", ".join(one.id for one in report.findings) or "none"
         raise BadInput(f"{args.replay}: no finding {visible(unknown[0], 60)!r}; it holds {held}")
-    with waiting(f"replay {len(chosen):,} findings"):
+    with waiting(f"replay {counted(len(chosen), 'finding')}"):
         replayed = replay_findings(manifest, report, chosen)
     if args.json:
         from lockedroom.cli.json_output import print_json
@@ -166,7 +168,9 @@ def _replay(args: argparse.Namespace) -> int:
         words = {True: "seen again", False: "NOT seen again", None: "not known: the time ended"}
         for one in replayed:
             print(f"{visible(one.id, 80)}: {words[one.again]}: {visible(one.said, 160)}")
-        print(f"{sum(bool(one.again) for one in replayed):,} of {len(replayed):,} findings were seen again")
+        print(
+            f"{sum(bool(one.again) for one in replayed):,} of {counted(len(replayed), 'finding was', 'findings were')} seen again"
+        )
     return int(any(one.again for one in replayed))
 
 

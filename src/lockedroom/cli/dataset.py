@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lockedroom.errors import BadInput
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     from lockedroom.dataset.describe import DatasetSummary
@@ -162,7 +163,7 @@ def _print_written(written: Sequence[WrittenSplit], folder: Path, *, as_json: bo
         )
         return
     for file in written:
-        print(f"{file.path}: {_examples(file.examples)}, sha256 {file.sha256}")
+        print(f"{file.path}: {counted(file.examples, 'example')}, sha256 {file.sha256}")
     print(f"{folder / 'dataset.toml'}: how they were made")
     print(f"Check them: lockedroom dataset check {shlex.join(str(file.path) for file in written)}")
 
@@ -184,10 +185,6 @@ def _digits(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2] or found[1])
 
 
-def _examples(count: int) -> str:
-    return f"{count:,} example" if count == 1 else f"{count:,} examples"
-
-
 def _print_json(summaries: Sequence[DatasetSummary], scorer: str) -> None:
     import msgspec
 
@@ -200,9 +197,9 @@ def _print_text(summaries: Sequence[DatasetSummary], scorer: str) -> None:
     for file in summaries:
         lengths = file.prompt_characters
         answers = ", ".join(f"{count:,} {kind}" for kind, count in file.answers.items())
-        print(f"{file.path}: {_examples(file.examples)}, each with an answer that {scorer} can judge")
+        print(f"{file.path}: {counted(file.examples, 'example')}, each with an answer that {scorer} can judge")
         print(f"  answers   {answers}")
-        print(f"  prompts   {lengths.min:,} to {lengths.max:,} characters, median {lengths.median:,}")
+        print(f"  prompts   {lengths.min:,} to {counted(lengths.max, 'character')}, median {lengths.median:,}")
         print(f"  sha256    {file.sha256}")
     if len(summaries) > 1:
-        print(f"The {len(summaries)} files share no example.")
+        print(f"The {counted(len(summaries), 'file shares', 'files share')} no example.")

@@ -7,6 +7,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lockedroom.wording import counted
+
 if TYPE_CHECKING:
     from lockedroom.loops.demo import Act, Told
 
@@ -93,7 +95,7 @@ def _conclude(out: Path, report: Path | None, seconds: float) -> None:
     if report is None:
         print("  (left out: pip install 'lockedroom[report]')")
     else:
-        print(f"  • {sum(1 for _ in out.glob('*.html'))} pages, every run verified on the way.")
+        print(f"  • {counted(sum(1 for _ in out.glob('*.html')), 'page')}, every run verified on the way.")
     print(f"\n{seconds:.0f} s. The runs are in {out}/ . Check one, or look inside:")
     shown = shlex.quote(str(out / RECORDED[1]))
     print(f"  lockedroom verify  {shown}")

@@ -12,6 +12,7 @@ from lockedroom.cli.backend_flags import add_backend_flags, backend_config
 from lockedroom.cli.json_output import print_json
 from lockedroom.cli.on import add_on_flag, opened_engine
 from lockedroom.cli.sampling_flags import SAMPLING_FLAGS, add_sampling_flags
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     from lockedroom.loops.evaluate import Evaluated
@@ -106,7 +107,7 @@ def print_evaluated(done: Evaluated, *, as_json: bool) -> None:
         print(render_exact(done.exact))
     rate = timing.attempts / timing.seconds if timing.seconds else 0.0
     print(
-        f"{timing.attempts:,} attempts in {timing.seconds:.2f} s ({rate:,.0f} a second, {timing.cpu_seconds:.2f} CPU-s)"
+        f"{counted(timing.attempts, 'attempt')} in {timing.seconds:.2f} s ({rate:,.0f} a second, {timing.cpu_seconds:.2f} CPU-s)"
     )
     print(
         f"run folder: {done.path}   look inside: lockedroom inspect {shlex.quote(str(done.path))}   check it: lockedroom verify {shlex.quote(str(done.path))}"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lockedroom.cli.json_output import print_json
 from lockedroom.cli.scorer_limits import add_scorer_limits
+from lockedroom.wording import counted
 
 SCORER_TARGETS = ("trl", "verl", "openrlhf", "verifiers", "inspect", "lm-eval")
 RUN_TARGETS = ("inspect", "lm-eval", "parquet")
@@ -92,5 +93,5 @@ def run_run(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"file": str(args.out), "to": args.to, "attempts": attempts})
         return 0
-    print(f"{args.out}: {attempts:,} attempts of {args.folder}, for {args.to}")
+    print(f"{args.out}: {counted(attempts, 'attempt')} of {args.folder}, for {args.to}")
     return 0

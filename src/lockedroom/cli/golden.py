@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from lockedroom.wording import counted
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "golden completions: does a scorer still judge them as reviewed? Add a finding to them"
@@ -82,7 +84,9 @@ def run_check(args: argparse.Namespace) -> int:
         )
     if len(checked.wrong) > args.show:
         print(f"… and {len(checked.wrong) - args.show:,} more")
-    print(f"{checked.checked - len(checked.wrong):,} of {checked.checked:,} goldens are judged as reviewed")
+    print(
+        f"{checked.checked - len(checked.wrong):,} of {counted(checked.checked, 'golden is', 'goldens are')} judged as reviewed"
+    )
     return int(bool(checked.wrong))
 
 

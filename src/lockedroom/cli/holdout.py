@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockedroom.cli.json_output import print_json
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     from lockedroom.loops.look import Look
@@ -157,7 +158,7 @@ def run_prompts(args: argparse.Namespace) -> int:
         print(encoded.decode(), end="")
         return 0
     write_durably(args.out, encoded, new=True)
-    print(f"{args.out}: {len(prompts):,} prompts, without answers; no look was spent")
+    print(f"{args.out}: {counted(len(prompts), 'prompt')}, without answers; no look was spent")
     return 0
 
 
@@ -224,11 +225,11 @@ def run_status(args: argparse.Namespace) -> int:
 def _terms(folder: Path, header: Header) -> list[str]:
     terms = header.terms
     return [
-        f"holdout     {folder}: {header.examples:,} examples of {terms.name}, sealed {header.created}",
+        f"holdout     {folder}: {counted(header.examples, 'example')} of {terms.name}, sealed {header.created}",
         f"commitment  {header.commitment}",
         f"scorer      {terms.scorer_identity.name} version {terms.scorer_identity.version}",
         f"answers     {_rule(terms.answers)}",
-        f"budget      {terms.budget} looks, {terms.confidence:.4g} confidence for all together",
+        f"budget      {counted(terms.budget, 'look')}, {terms.confidence:.4g} confidence for all together",
     ]
 
 
@@ -240,19 +241,19 @@ def _answered(folder: Path, done: Look) -> list[str]:
     planned, adaptive = done.intervals.planned, done.intervals.adaptive
     budget = header.terms.budget
     lines = [
-        f"holdout     {folder}: {header.examples:,} examples × {entry.draws} draw{'s' * (entry.draws > 1)}, "
+        f"holdout     {folder}: {counted(header.examples, 'example')} × {counted(entry.draws, 'draw')}, "
         f"judged by {header.terms.scorer_identity.name} version {header.terms.scorer_identity.version}",
         f"look        {done.number} of {budget}, {done.left} left: {visible(entry.reason, 200)} ({visible(entry.who, 60)})",
         f"submitted   {_whose(entry)}",
         f"answer      {_said(header.terms.answers, entry.answer)}",
         f"            on this holdout the pass rate lies in [{entry.answer.low:.4g}, {entry.answer.high:.4g}]; no more is said",
-        f"new data    [{planned.low:.4f}, {planned.high:.4f}] at {_percent(planned.confidence)}, so that {budget} planned looks "
-        f"hold together at {_percent(header.terms.confidence)}",
+        f"new data    [{planned.low:.4f}, {planned.high:.4f}] at {_percent(planned.confidence)}, so that {counted(budget, 'planned look holds', 'planned looks hold')} "
+        f"together at {_percent(header.terms.confidence)}",
         f"            [{adaptive.low:.4f}, {adaptive.high:.4f}] if what was submitted may depend on earlier answers",
     ]
     if entry.answer.failures:
         lines.append(
-            f"failures    {entry.answer.failures:,} attempts could not be judged; they count as not passed, and widen the ranges upwards"
+            f"failures    {counted(entry.answer.failures, 'attempt')} could not be judged: counted as not passed, which widens the ranges upwards"
         )
     return [*lines, f"ledger      entry {entry.index}, sha256 {entry.hash}"]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lockedroom.cli.json_output import print_json
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 FORMATS = ("inspect", "lm-eval", "verifiers", "human-eval", "trl", "verl")
 
@@ -52,11 +53,13 @@ def run(args: argparse.Namespace) -> int:
     theirs = "no score of its own" if done.theirs is None else f"mean of the log's own scores {done.theirs:.4f}"
     if done.theirs is not None and done.score is not None:
         theirs += f": {visible(done.score, 200)}"
-    print(f"{args.out}: {done.examples:,} examples, {done.attempts:,} attempts, {theirs}")
+    print(f"{args.out}: {counted(done.examples, 'example')}, {counted(done.attempts, 'attempt')}, {theirs}")
     if done.without_completion:
-        print(f"{done.without_completion:,} attempts without a completion stay failures; they are not dropped")
+        print(
+            f"{counted(done.without_completion, 'attempt without a completion stays a failure', 'attempts without a completion stay failures')}: not dropped"
+        )
     if done.without_score:
-        print(f"{done.without_score:,} completions have no score in the log")
+        print(f"{counted(done.without_score, 'completion has', 'completions have')} no score in the log")
     for line in done.notes:
         print(visible(line, 400))
     judge = [

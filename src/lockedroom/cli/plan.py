@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockedroom.cli.json_output import print_json
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     from lockedroom.results.planning import Pilot, Plan
@@ -86,19 +87,19 @@ def _described(plan: Plan) -> list[str]:
     priced = question.cost_example + question.cost_draw > 0
     lines = [
         f"To see a gain of {question.delta:g} in pass rate with power {question.power:g} at {question.confidence:g} confidence:",
-        f"  {needed.examples:,} examples × {needed.draws} draw{'s' * (needed.draws > 1)} in each run, "
-        f"{needed.completions:,} completions in both" + (f", cost {needed.cost:,.6g}" if priced else ""),
+        f"  {counted(needed.examples, 'example')} × {counted(needed.draws, 'draw')} in each run, "
+        f"{counted(needed.completions, 'completion')} in both" + (f", cost {needed.cost:,.6g}" if priced else ""),
     ]
     if plan.this_set is not None:
         seen = plan.this_set
         lines.append(
-            f"A set of {seen.examples:,} examples sees a gain of {seen.detectable:.4f} or more; "
+            f"A set of {counted(seen.examples, 'example')} sees a gain of {seen.detectable:.4f} or more; "
             f"one of {question.delta:g} with power {seen.power:.3f}."
         )
     if plan.next is not None:
         spent = plan.next
         lines.append(
-            f"The next {spent.completions:,} completions of each run are better spent on {spent.better}: the standard error "
+            f"The next {counted(spent.completions, 'completion')} of each run are better spent on {spent.better}: the standard error "
             f"of the difference goes from {spent.se_now:.4f} to {spent.se_more_examples:.4f} with more examples, "
             f"to {spent.se_more_draws:.4f} with more draws."
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockedroom.cli.scorer_limits import add_scorer_limits
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     from lockedroom.loops.instrument.scorer_checks import Change, Limits
@@ -88,7 +89,9 @@ def run_diff(args: argparse.Namespace) -> int:
     else:
         print(f"old: {visible(found.old, 100)}   new: {visible(found.new, 100)}\n")
         print("\n".join(render_flips(found.flips)))
-        print(f"\n{found.differing:,} of {found.judged:,} verdicts differ in reward, code, outcome or parsed text.")
+        print(
+            f"\n{found.differing:,} of {counted(found.judged, 'verdict differs', 'verdicts differ')} in reward, code, outcome or parsed text."
+        )
         for change in found.changes:
             print(_change(change))
     return 1 if found.differing else 0

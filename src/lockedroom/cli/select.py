@@ -19,6 +19,7 @@ from lockedroom.cli.select_flags import (
     select_config,
     stops_drawing,
 )
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     from lockedroom.loops.evaluating.configuration import EvaluateConfig
@@ -265,5 +266,7 @@ def _print(done: Selected, *, as_json: bool) -> None:
         return
     print(render_selection(done.selection))
     drawn = done.source.timing
-    print(f"{drawn.attempts:,} draws took {drawn.seconds:.2f} s, choosing {done.manifest.timing.seconds:.2f} s")
+    print(
+        f"{counted(drawn.attempts, 'draw')} took {drawn.seconds:.2f} s, choosing {done.manifest.timing.seconds:.2f} s"
+    )
     print(f"run folder: {done.path}   check it: lockedroom verify {shlex.quote(str(done.path))}")

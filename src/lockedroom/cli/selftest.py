@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lockedroom.cli.json_output import print_json
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     from lockedroom.stats.coverage import CoverageCell
@@ -97,7 +98,9 @@ def _coverage(cells: Sequence[CoverageCell]) -> list[str]:
 def _verdict(
     replays: Sequence[Replay], cells: Sequence[CoverageCell], missed: Sequence[Replay], short: Sequence[CoverageCell]
 ) -> list[str]:
-    lines = [f"{len(replays) - len(missed)} of {len(replays)} oracles hold, to half a unit of the last digit shown."]
+    lines = [
+        f"{len(replays) - len(missed)} of {counted(len(replays), 'oracle holds', 'oracles hold')}, to half a unit of the last digit shown."
+    ]
     outside = [cell for cell in cells if cell.method == "wilson" and not cell.within_band]
     for cell in outside:
         lines.append(
@@ -105,7 +108,7 @@ def _verdict(
             f"{'on the safe side' if cell.exact > cell.confidence else 'short'}. Neither interval stays within it in every cell."
         )
     lines.append(
-        f"{len(cells) - len(short)} of {len(cells)} cells cover as promised: simulation ({cells[0].simulations:,} runs a cell) agrees with "
+        f"{len(cells) - len(short)} of {counted(len(cells), 'cell')} cover as promised: simulation ({counted(cells[0].simulations, 'run')} a cell) agrees with "
         "the exact coverage, Wilson at least 93 %, Clopper-Pearson at least 95 %."
     )
     if missed or short:

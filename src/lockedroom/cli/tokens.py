@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lockedroom.cli.backend_flags import add_backend_flags, backend_config, backend_of
 from lockedroom.cli.json_output import print_json
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     from lockedroom.loops.microscope.reading import FormatTax, TextReading
@@ -129,7 +130,7 @@ def _print(policy: TokenPolicy, readings: Sequence[TextReading], tax: FormatTax 
             _print_split(reading)
         return
     pieces = " · ".join(shown_piece(token.piece) for token in policy.tokens(prompt))
-    print(f"after the prompt ({len(policy.prompt_ids(prompt))} tokens, start included): {pieces}\n")
+    print(f"after the prompt ({counted(len(policy.prompt_ids(prompt)), 'token')}, start included): {pieces}\n")
     rows = []
     for reading in readings:
         if reading.problem is not None:
@@ -178,7 +179,7 @@ def _print_split(reading: TextReading) -> None:
     from lockedroom.visible import visible
 
     print(
-        f"{visible(reading.text, 200)}   {len(reading.tokens)} tokens"
+        f"{visible(reading.text, 200)}   {counted(len(reading.tokens), 'token')}"
         + (f"   ({visible(reading.problem, 200)})" if reading.problem else "")
     )
     rows = [(str(token.id), shown_piece(token.piece), f"{token.start}–{token.end}") for token in reading.tokens]

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from lockedroom.cli.json_output import print_json
+from lockedroom.wording import counted
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
             }
         )
         if not args.json:
-            print(f"{done.path}: verified. {done.files} files match their hashes; {done.said}.")
+            print(
+                f"{done.path}: verified. {counted(done.files, 'file matches', 'files match')} their hashes; {done.said}."
+            )
             for line in done.not_checked:
                 print(f"  not checked: {line}")
     if args.json:

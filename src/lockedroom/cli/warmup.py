@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lockedroom.cli.backend_flags import add_backend_flags, backend_config
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     pass
@@ -60,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
                     "steps": done.steps})  # fmt: skip
         return 0
     first, last = done.steps[0], done.steps[-1]
-    print(f"loss {first.loss:.3f} → {last.loss:.3f} nats a token, in {len(done.steps)} steps of {last.tokens} tokens")
+    print(
+        f"loss {first.loss:.3f} → {last.loss:.3f} nats a token, in {counted(len(done.steps), 'step')} of {counted(last.tokens, 'token')}"
+    )
     print(f"use it as: --policy {done.policy}")
     return 0

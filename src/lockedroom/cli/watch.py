@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lockedroom.wording import counted
+
 if TYPE_CHECKING:
     from lockedroom.results.evaluation.watching import Seen
 
@@ -71,8 +73,8 @@ def _show(args: argparse.Namespace, seen: Seen, *, finished: bool) -> None:
         return
     state = "finished" if finished else "unfinished"
     rate = "no pass rate yet" if seen.pass_rate is None else f"pass rate {seen.pass_rate:.4f}"
-    line = (f"{args.path}: {state}, {seen.attempts:,} attempts; {rate} over the first draws of {seen.scored:,} examples, "
+    line = (f"{args.path}: {state}, {counted(seen.attempts, 'attempt')}; {rate} over the first draws of {counted(seen.scored, 'example')}, "
             f"in [{interval.low:.4f}, {interval.high:.4f}] at {args.confidence:.4g} for all looks together")  # fmt: skip
     if seen.failed:
-        line += f"; {seen.failed:,} first draws could not be judged and are left out"
+        line += f"; {counted(seen.failed, 'first draw could not be judged and is', 'first draws could not be judged and are')} left out"
     print(line, flush=True)

@@ -21,6 +21,7 @@ import msgspec
 from lockedroom.dataset.folder import WrittenSplit, write_splits
 from lockedroom.errors import BadInput
 from lockedroom.records import Example
+from lockedroom.wording import counted
 
 Split = Literal["train", "dev", "holdout"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -98,7 +99,7 @@ def generate(config: ArithmeticConfig, split: Split) -> Iterator[Example]:
         yield _example(config, f"arith-{split}-{made:06d}", problem)
     if made < size:
         raise BadInput(
-            f"{split}: {size} examples were asked for, and only {made} different problems belong to this split; "
+            f"{split}: {counted(size, 'example was', 'examples were')} asked for, and only {counted(made, 'different problem belongs', 'different problems belong')} to this split; "
             f"ask for at most {made}, or allow more digits or operators"
         )
 

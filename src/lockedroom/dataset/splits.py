@@ -14,6 +14,7 @@ from lockedroom.dataset.load import content_key, read_examples
 from lockedroom.dataset.tables import shown
 from lockedroom.errors import BadInput
 from lockedroom.records import Example
+from lockedroom.wording import counted
 
 # A chain of numbers and operators, matched whole, so that 3+4 is not taken out of 2*3+4.
 _CHAIN = re.compile(r"[0-9]+(?:\s*[-+*/×^]\s*[0-9]+)+")
@@ -83,7 +84,7 @@ def _message(overlap: _Overlap, count: int, earlier: Sequence[Path]) -> str:
         for row, example in _numbered(path)
         if content == _keys(example)[0] or identity == _keys(example)[1]
     )
-    more = f" ({count} such examples in {overlap.path})" if count > 1 else ""
+    more = f" ({counted(count, 'such example')} in {overlap.path})" if count > 1 else ""
     where = f"{_where(overlap.path, overlap.row)} and {_where(path, row)}"
     return (
         f"{where} {_what_is_shared(overlap.example, example)}{more}; "

@@ -17,6 +17,7 @@ import msgspec
 from lockedroom.errors import BadInput, MissingExtra
 from lockedroom.jsonl import open_for_reading, refuse_other_kinds, reword
 from lockedroom.records import Example
+from lockedroom.wording import counted
 
 TABLE_ROWS = 2048  # rows that are checked together
 SHOWN_CHARACTERS = 60
@@ -42,7 +43,9 @@ class Part(msgspec.Struct, frozen=True):
 def shown(value: Any) -> str:
     """Show a JSON value in a message: ASCII only, control characters escaped, shortened."""
     text = json.dumps(value)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}... ({len(text)} characters)"
+    return (
+        text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}... ({counted(len(text), 'character')})"
+    )
 
 
 def _grouped(rows: Iterator[tuple[int, Example]], unit: str) -> Iterator[Part]:
@@ -91,7 +94,7 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Example]]:
                 continue
             if len(cells) != len(header):
                 raise BadInput(
-                    f"{where}: {len(cells)} fields where the header has {len(header)}; "
+                    f"{where}: {counted(len(cells), 'field')} where the header has {len(header)}; "
                     "quote fields that hold commas or line ends"
                 )
             values: dict[str, Any] = dict(zip(header, cells, strict=True))

@@ -11,6 +11,7 @@ from lockedroom.records import Completion, Example, Failure, FailureCode, Record
 from lockedroom.scorer.builtin import BuiltinScorer
 from lockedroom.scorer.validate import rules_for, to_score
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 
 def attempt(
@@ -20,7 +21,9 @@ def attempt(
     completions = list(policy.complete(examples, draws, sampling))
     count = len(examples) * len(draws)
     if len(completions) != count:
-        raise BadInput(f"policy {policy.spec.name}: gave {len(completions)} results for {count} asked; fix the policy")
+        raise BadInput(
+            f"policy {policy.spec.name}: gave {counted(len(completions), 'result')} for {count} asked; fix the policy"
+        )
     return records_of(scorer, examples, draws, completions)
 
 

@@ -32,6 +32,7 @@ from lockedroom.safeguards.audit.examination import Report
 from lockedroom.safeguards.audit.report import Verdict
 from lockedroom.stats.intervals import Interval
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 RECORDED_FOLDER = Path(__file__).parents[1] / "demo_data"
 RECORDED = (
@@ -135,13 +136,15 @@ def _audited(name: str, report: Report) -> list[str]:
     rate = report.errors.overall if report.errors is not None else None
     paid = "" if rate is None else f", pays {rate.false_positive_rate:.1%} of the attacks"
     if report.verdict is Verdict.CLEAN:
-        return [f"{name}: no finding in {report.calls:,} calls{paid}: fit to measure with"]
+        return [f"{name}: no finding in {counted(report.calls, 'call')}{paid}: fit to measure with"]
     shown = [
         f"{visible(str(one.completion), 20)!r} for {visible(str(one.expected_answer), 20)}"
         for one in report.findings
         if isinstance(one.completion, str) and one.completion.isprintable()
     ]
-    return [f"{name}: {len(report.findings)} ways to be paid for nothing{paid}, such as {'; '.join(shown[:3])}"]
+    return [
+        f"{name}: {counted(len(report.findings), 'way')} to be paid for nothing{paid}, such as {'; '.join(shown[:3])}"
+    ]
 
 
 def _tell_evaluate(stage: Stage) -> Told:
@@ -197,7 +200,7 @@ def _tell_learn(stage: Stage) -> Told:
         summary = learn(config, stage.out / TRAINING, command=COMMAND, progress=progress).summary
     return Told(
         findings=(
-            f"{STEPS} steps of REINFORCE, {summary.completions:,} completions; exact pass@1 on dev, never trained on: {' · '.join(course)}",
+            f"{STEPS} steps of REINFORCE, {counted(summary.completions, 'completion')}; exact pass@1 on dev, never trained on: {' · '.join(course)}",
             *_learned(summary),
         ),
         runs=(TRAINING,),
@@ -238,7 +241,7 @@ def _tell_holdout(stage: Stage) -> Told:
         raise AssertionError("a look has an answer")
     return Told(
         findings=(
-            f"{done.header.examples} sealed examples, look {done.number} of {done.number + done.left}: pass rate {answer.value:g}, rounded to {done.header.terms.answers.step:g}; "
+            f"{counted(done.header.examples, 'sealed example')}, look {done.number} of {done.number + done.left}: pass rate {answer.value:g}, rounded to {done.header.terms.answers.step:g}; "
             f"on new examples in [{new.low:.3f}, {new.high:.3f}]",
             f"the look stands in {sealed / 'ledger.jsonl'}; after {done.left} more, exit 5",
         )

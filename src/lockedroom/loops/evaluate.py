@@ -48,6 +48,7 @@ from lockedroom.safeguards import manifest as manifests
 from lockedroom.safeguards.room import ScorerIdentity
 from lockedroom.scorer.identity import source_sha256
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 # A chunk is what is lost when a run is killed: about this many seconds of scoring.
 CHUNK_SECONDS = 0.25
@@ -181,7 +182,9 @@ def _examples(config: EvaluateConfig, opened: Opened, run: RunFolder) -> Iterato
 
 def _refuse_short(config: EvaluateConfig, count: int) -> None:
     if config.limit is not None and count < config.limit:
-        raise BadInput(f"--limit {config.limit}: {config.dataset} holds only {count} examples; lower the limit")
+        raise BadInput(
+            f"--limit {config.limit}: {config.dataset} holds only {counted(count, 'example')}; lower the limit"
+        )
 
 
 def _parts(
@@ -263,7 +266,7 @@ def _reconcile(config: EvaluateConfig, opened: Opened, tally: Tally) -> manifest
     missing = tally.failures.get("missing_completion")
     if missing is not None and missing.count == tally.examples * tally.draws:
         raise BadInput(
-            f"{opened.policy.path}: holds no completion for any of the {tally.examples} examples of {config.dataset}; "
+            f"{opened.policy.path}: holds no completion for any of the {counted(tally.examples, 'example')} of {config.dataset}; "
             "these are completions for another dataset"
         )
     extra = [] if config.limit is not None else opened.policy.leftovers()

@@ -32,6 +32,7 @@ from lockedroom.safeguards.room import ScorerIdentity
 from lockedroom.safeguards.sealing import write_durably
 from lockedroom.scorer.builtin import find_builtin
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 
 class SealOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +88,9 @@ def seal_dataset(
     sealed = {row.id for row in inside}
     rest = [row for row in rows if row.id not in sealed]
     if not inside or (fraction is not None and not rest):
-        raise BadInput(f"--fraction {fraction}: leaves nothing on one side of {len(rows)} examples; choose another")
+        raise BadInput(
+            f"--fraction {fraction}: leaves nothing on one side of {counted(len(rows), 'example')}; choose another"
+        )
     terms = holdout.Terms(
         name=dataset.stem,
         budget=options.budget,
@@ -198,7 +201,7 @@ def _refuse_incomplete(
     if missing:
         shown = ", ".join(visible(name, 60) for name in dict.fromkeys(missing[:3]))
         raise BadInput(
-            f"{folder}: {len(missing)} of {len(drawn)} completions are missing (first: {shown}); a look judges all or "
+            f"{folder}: {len(missing)} of {counted(len(drawn), 'completion is', 'completions are')} missing (first: {shown}); a look judges all or "
             "nothing; complete them, no look was spent"
         )
 

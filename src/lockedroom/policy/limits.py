@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from lockedroom.errors import BadInput
 from lockedroom.records import Sampling
+from lockedroom.wording import counted
 
 
 def fitting_prompt(
@@ -22,7 +23,7 @@ def fitting_prompt(
         raise BadInput(f"{where}: {error}") from None
     if len(ids) >= context:
         raise BadInput(
-            f"{where}: {len(ids)} tokens, {included} included, leave no room in this policy's context of {context}; "
+            f"{where}: {counted(len(ids), 'token')}, {included} included, leave no room in this policy's context of {context}; "
             "shorten the prompt"
         )
     return ids
@@ -33,7 +34,7 @@ def token_limit(context: int, prompt: Sequence[int], sampling: Sampling) -> int:
     room = context - len(prompt)
     if sampling.max_tokens is not None and sampling.max_tokens > room:
         raise BadInput(
-            f"max_tokens: {sampling.max_tokens} after a prompt of {len(prompt)} tokens exceeds this "
+            f"max_tokens: {sampling.max_tokens} after a prompt of {counted(len(prompt), 'token')} exceeds this "
             f"policy's context of {context}; give at most {room}, or none to use what is left"
         )
     return sampling.max_tokens or room

@@ -25,6 +25,7 @@ from lockedroom.policy.declared import Declared
 from lockedroom.protocols import Prompt
 from lockedroom.records import Completion, Failure, FailureCode, FinishReason, PolicySpec, Record, Sampling
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 Drawn: TypeAlias = Completion | Failure
 MISSING = Failure(FailureCode.MISSING_COMPLETION, "the completions file holds none for this example and draw")
@@ -292,7 +293,7 @@ class LineIndex:
                 for name, lines in sorted(lines_of.items(), key=lambda item: min(item[1]))[:5]
             )
             raise BadInput(
-                f"{self._path}: {len(lines_of)} duplicate id{'s' * (len(lines_of) > 1)}: {shown}"
+                f"{self._path}: {counted(len(lines_of), 'duplicate id')}: {shown}"
                 f'{", …" if len(lines_of) > 5 else ""}; keep one line an id, or put several completions under "samples"'
             )
 

@@ -29,6 +29,7 @@ from lockedroom.policy.tiny.randomness import TOKENS_PER_HASH, uniforms
 from lockedroom.policy.tiny.sample import check_sampling, choose, first_stop, sampled_logprobs
 from lockedroom.protocols import Prompt, TrainablePolicy, TrainingPass
 from lockedroom.records import Completion, FinishReason, PolicySpec, Sampling, TextProbability, Token
+from lockedroom.wording import counted
 
 END = 0
 FORMAT = "lockedroom.tabular/1"
@@ -84,7 +85,9 @@ class TabularPolicy(TrainablePolicy):
         """Set one state's logits: of the end token (`free_end` only), then of every action."""
         row_V = [*logits] if self.shape.free_end else [0.0, *logits]
         if len(row_V) != self.shape.vocabulary:
-            raise BadInput(f"prompt {prompt!r}: {len(logits)} logits for {len(self.shape.actions)} actions")
+            raise BadInput(
+                f"prompt {prompt!r}: {counted(len(logits), 'logit')} for {counted(len(self.shape.actions), 'action')}"
+            )
         self.logits_SV[self.state(self.prompt_ids(prompt), prefix)] = torch.tensor(row_V, dtype=torch.float64)
 
     def state(self, prompt_ids: Sequence[int], prefix: Sequence[int]) -> int:

@@ -9,13 +9,14 @@ import msgspec
 
 from lockedroom.jsonl import read_batches
 from lockedroom.report.blocks import Chart, Fact, Rows, Section, Series, Table
-from lockedroom.report.numerals import counted, span
+from lockedroom.report.numerals import span
 from lockedroom.results.audit.folder import FINDINGS
 from lockedroom.results.run_folder import SUMMARY_JSON
 from lockedroom.safeguards.audit.examination import Report
 from lockedroom.safeguards.audit.mining import Find, Mined, Share
 from lockedroom.safeguards.audit.report import DRAWS, ErrorBudget, Finding, Verdict
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 LONGEST = 300
 FAMILIES_DRAWN = 30

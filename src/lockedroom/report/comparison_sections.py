@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 
 from lockedroom.report.blocks import Chart, Fact, Row, Rows, Section, Series, Table, Tone
-from lockedroom.report.numerals import counted, signed, signed_span
+from lockedroom.report.numerals import signed, signed_span
 from lockedroom.results.compare import Against, Anyway, Certificate, RunFacts
 from lockedroom.results.comparison.migration import Discordant, ShownDraw
 from lockedroom.results.comparison.paired_numbers import FailureBounds
 from lockedroom.results.evaluation.summary import Estimate
 from lockedroom.stats.verdict import Verdict
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 LONGEST = 300
 SAID = {
@@ -143,7 +144,7 @@ def _drawn_differences(certificate: Certificate) -> list[Chart]:
 
 def _failures(bounds: FailureBounds) -> str:
     """What attempts that could not be judged leave open."""
-    said = f"{bounds.failed_a:,} attempts of A and {bounds.failed_b:,} of this run could not be judged, and are in no estimate"
+    said = f"{counted(bounds.failed_a, 'attempt')} of A and {bounds.failed_b:,} of this run could not be judged, and are in no estimate"
     if bounds.left_out:
         said += f"; {counted(bounds.left_out, 'example')} had no judged attempt on one side"
     if bounds.lowest is None or bounds.highest is None:

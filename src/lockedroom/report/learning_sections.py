@@ -10,12 +10,13 @@ import msgspec
 
 from lockedroom.jsonl import read_batches
 from lockedroom.report.blocks import Chart, Fact, Rows, Section, Series, Table, Tone
-from lockedroom.report.numerals import counted, signed
+from lockedroom.report.numerals import signed
 from lockedroom.report.reward_against_kl import reward_against_kl
 from lockedroom.results.learning.metrics import EVALUATIONS, STEPS, Evaluation, StepMetrics
 from lockedroom.results.learning.rendering import equal_sentences
 from lockedroom.results.learning.summary import LEARNING_JSON, Change, LearningSummary
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 CODES_DRAWN = 6
 
@@ -59,7 +60,7 @@ def _changes(summary: LearningSummary) -> Section:
     return Section(
         title="Did it learn, or sharpen?",
         text=[*(f"{finding[0].upper()}{finding[1:]}." for finding in summary.findings),
-              f"{plan.steps} steps of {plan.prompts} × {plan.group} completions, {plan.preset}. {biased}"],
+              f"{counted(plan.steps, 'step')} of {plan.prompts} × {counted(plan.group, 'completion')}, {plan.preset}. {biased}"],
         tables=[Table(header=["", "base", "learned", "difference", "verdict"], rows=rows, numbers=[1, 2])],
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from lockedroom.results.microscope.frontier import RESULT_JSON, FrontierResult
 from lockedroom.results.microscope.goodhart import Arm, GoodhartResult
 from lockedroom.stats.one_run import RunEstimate
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 MOST_LINES = 12  # of probabilities on one chart
 
@@ -46,7 +47,7 @@ def bandit_sections(run: Path) -> list[Section]:
     ]  # fmt: skip
     s = found.setting
     text = [_sentence(found.about),
-            f"Baseline {s.baseline}, {s.draws} × {s.rounds} completions an update, rate {s.learning_rate:g}"
+            f"Baseline {s.baseline}, {s.draws} × {counted(s.rounds, 'completion')} an update, rate {s.learning_rate:g}"
             + (f"; sabotage: {s.sabotage}" if s.sabotage != "none" else "")
             + (f"; credit to the {s.credit} step only" if s.credit != "both" else "") + "."]  # fmt: skip
     charts = [Chart(title="Expected reward", kind="lines", series=expected, x_label="update", y_label="E[R]")]
@@ -77,7 +78,7 @@ def _baselines(table: BaselineTable) -> Section:
     helps = "lies below" if table.mean_helps else "lies above, so that the mean makes the variance worse,"
     return Section(
         title="What a baseline does to the gradient",
-        text=[f"Variance of the gradient that learning starts with, from {table.draws} draws. A share of 1 is unbiased.",
+        text=[f"Variance of the gradient that learning starts with, from {counted(table.draws, 'draw')}. A share of 1 is unbiased.",
               f"The constant of least variance is b* = {table.optimal:.4f}; the mean reward, {table.expected_reward:.4f}, {helps} 2·b*."],
         tables=[Table(header=["baseline", "share of ∇J", "variance", "× none", "measured variance", "what is subtracted"], rows=rows,
                       numbers=[1, 2, 3, 4])],

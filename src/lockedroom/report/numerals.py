@@ -20,8 +20,3 @@ def signed_span(interval: Interval | None) -> str:
 
 def span(interval: Interval | None) -> str:
     return "undefined" if interval is None else f"{interval.low:.{DECIMALS}f} to {interval.high:.{DECIMALS}f}"
-
-
-def counted(count: int, noun: str) -> str:
-    """1 example, 2 examples."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

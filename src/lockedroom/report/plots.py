@@ -18,6 +18,7 @@ from lockedroom.results.selection.selectors import PROXY
 from lockedroom.stats.intervals import Interval
 from lockedroom.stats.one_run import RunEstimate
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,8 +80,8 @@ def write_plots(selection: Selection, folder: Path) -> list[Path]:
 
 
 def _title(selection: Selection) -> str:
-    draws = "1 draw" if selection.draws == 1 else f"{selection.draws:,} draws"
-    return f"{_short(selection.plan.selector)}, {selection.examples:,} examples × {draws}"
+    draws = counted(selection.draws, "draw")
+    return f"{_short(selection.plan.selector)}, {counted(selection.examples, 'example')} × {draws}"
 
 
 def _short(selector: str) -> str:

@@ -10,6 +10,7 @@ from lockedroom.results.learning.metrics import Evaluation
 from lockedroom.results.learning.summary import LearningSummary
 from lockedroom.results.microscope.run_frontier import place_read
 from lockedroom.stats.selection import best_of_n_kl_bound
+from lockedroom.wording import counted
 
 # In this order on every chart, so that one colour means one thing.
 SELECTED, LEARNED, FRONTIER = "B, best of n", "C, learned", "the most that any policy can reach (closed form)"
@@ -32,7 +33,7 @@ def _exact(run: Path) -> Section:
                labels=[f"β = {one.beta:.3g}" for one in found.curve], style="dashed"),
     ]  # fmt: skip
     text = [
-        f"Selection and learning on one chart, over the {found.examples:,} dev examples that are measured between steps. The dashed line "
+        f"Selection and learning on one chart, over the {counted(found.examples, 'dev example')} that are measured between steps. The dashed line "
         "is the closed form π* ∝ π_ref·exp(R/β); it and best-of-n are exact, from the base policy's own probabilities.",
         f"The learned policy passes {learned.reward:.4f} at {learned.kl:.2f} nats, where the best policy would pass {learned.best:.4f}: "
         "what is missing went into something other than the verdict, such as which of the right lines is written.",

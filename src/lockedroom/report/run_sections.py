@@ -10,7 +10,7 @@ import msgspec
 from lockedroom.records import Outcome
 from lockedroom.report.blocks import Cell, Chart, Fact, Rows, Section, Series, Table
 from lockedroom.report.browse import MOST_CHARACTERS, MOST_RECORDS, browse
-from lockedroom.report.numerals import counted, span
+from lockedroom.report.numerals import span
 from lockedroom.results.evaluation.exact import EXACT_JSON, Exact
 from lockedroom.results.evaluation.inspection import read_summary
 from lockedroom.results.evaluation.summary import CodeCount, Estimate, Summary
@@ -21,6 +21,7 @@ from lockedroom.safeguards.manifest import Manifest
 from lockedroom.stats.one_run import RunEstimate
 from lockedroom.stats.pass_at_k import Curve, pass_curve
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 SELECTION_JSON = "selection.json"
 MOST_BARS = 64
@@ -125,8 +126,9 @@ def failure_modes(summary: Summary) -> Section:
     right = sum(one.count for one in summary.codes if one.outcome is Outcome.CORRECT)
     facts = []
     if summary.scored:
+        judged = counted(summary.scored, "judged attempt")
         facts = [
-            Fact("format right", f"{formed / summary.scored:.1%}", f"{formed:,} of {summary.scored:,} judged attempts"),
+            Fact("format right", f"{formed / summary.scored:.1%}", f"{formed:,} of {judged}"),
             Fact(
                 "of those, answer right",
                 f"{right / formed:.1%}" if formed else "none to be right",

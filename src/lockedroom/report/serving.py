@@ -18,11 +18,11 @@ from urllib.parse import urlsplit
 from lockedroom.errors import BadInput, LockedroomError
 from lockedroom.report.blocks import Link, Page, Rows, Section, Table
 from lockedroom.report.document import make_page
-from lockedroom.report.numerals import counted
 from lockedroom.report.page import render_page, require_jinja
 from lockedroom.results.compare import CompareOptions
 from lockedroom.results.listing import Listed, list_runs
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 HOST = "127.0.0.1"
 HOSTS = ("127.0.0.1", "localhost")

@@ -46,6 +46,7 @@ from lockedroom.safeguards import manifest as manifests
 from lockedroom.stats.paired import holm
 from lockedroom.stats.verdict import Verdict
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 FORMAT = "lockedroom.comparison/1"
 
@@ -298,7 +299,7 @@ def _shared_examples(a: Path, b: Path) -> str:
     )
     order = "; they stand in another order" if alike == len(contents_a) == len(contents_b) else ""
     return (
-        f"A has {len(contents_a):,} examples, B {len(contents_b):,}; {len(shared):,} ids are in both, "
+        f"A has {counted(len(contents_a), 'example')}, B {len(contents_b):,}; {counted(len(shared), 'id is', 'ids are')} in both, "
         f"{alike:,} of them with the same content{first}{order}"
     )
 

@@ -13,6 +13,7 @@ from lockedroom.errors import BadInput
 from lockedroom.results.verify import verify
 from lockedroom.safeguards import manifest as manifests
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -52,7 +53,7 @@ def _records(path: Path) -> Held:
     done = verify(path)
     return Held(
         done.path, done.manifest.kind, done.files, done.attempts, done.rescored, done.not_checked,
-        f"the summary follows from {done.attempts:,} records; {done.rescored:,} verdicts were made again and agree",
+        f"the summary follows from {counted(done.attempts, 'record')}; {counted(done.rescored, 'verdict was made again and agrees', 'verdicts were made again and agree')}",
     )  # fmt: skip
 
 
@@ -62,7 +63,7 @@ def _audit(path: Path) -> Held:
     done = verify_audit(path)
     return Held(
         str(path), "audit", done.files, done.findings, done.again, done.not_checked,
-        f"the summary follows from {done.findings:,} findings; {done.again:,} were replayed on the scorer and seen again",
+        f"the summary follows from {counted(done.findings, 'finding')}; {done.again:,} were replayed on the scorer and seen again",
     )  # fmt: skip
 
 
@@ -72,7 +73,7 @@ def _mined(path: Path) -> Held:
     done = verify_mined(path)
     return Held(
         str(path), "mined", done.files, done.findings, done.again, done.not_checked,
-        f"{done.again:,} of {done.findings:,} finds were made again from the run",
+        f"{done.again:,} of {counted(done.findings, 'find was', 'finds were')} made again from the run",
     )  # fmt: skip
 
 
@@ -82,8 +83,8 @@ def _learned(path: Path) -> Held:
     done = verify_learning(path)
     return Held(
         str(path), "learn", done.files, done.attempts, done.rescored, done.not_checked,
-        f"metrics follow from {done.attempts:,} completions, {done.rescored:,} verdicts were made again and agree, and the "
-        f"{done.runs} runs within hold",
+        f"metrics follow from {counted(done.attempts, 'completion')}, {counted(done.rescored, 'verdict was made again and agrees', 'verdicts were made again and agree')}, and the "
+        f"{counted(done.runs, 'run')} within hold",
     )  # fmt: skip
 
 
@@ -93,7 +94,7 @@ def _microscope(path: Path) -> Held:
     done = verify_microscope(path)
     return Held(
         str(path), read_kind(path), done.files, done.rows, done.again, done.not_checked,
-        f"the result follows from what the folder keeps; {done.again:,} of {done.rows:,} rows were made again and agree",
+        f"the result follows from what the folder keeps; {done.again:,} of {counted(done.rows, 'row was made again and agrees', 'rows were made again and agree')}",
     )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from lockedroom.stats.power import (
     power_of,
     sample_size,
 )
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -127,7 +128,7 @@ def pilot_of_one(run: Path, rho: float | None) -> Pilot:
     between = _not_negative(_variance(q) - within * inverse, "Var(x)", notes)
     what = "given" if rho is not None else "assumed: with a second pilot it would be measured (--pilot-b)"
     notes.append(
-        f"pilot {run}: {len(q):,} examples × {draws} draws, pass rate {float(q.mean()):.4f}, Var(x) = {between:.4g}, σ² = {within:.4g}"
+        f"pilot {run}: {counted(len(q), 'example')} × {counted(draws, 'draw')}, pass rate {float(q.mean()):.4f}, Var(x) = {between:.4g}, σ² = {within:.4g}"
     )
     notes.append("the other run has the same Var(x) and σ²")
     notes.append(f"ρ = {correlation:g}, the correlation of true pass rates, {what}")
@@ -159,7 +160,7 @@ def pilot_of_two(run_a: Path, run_b: Path) -> Pilot:
     notes += notes_b
     omega2 = _not_negative(_variance(q_b - q_a) - within_a * inverse_a - within_b * inverse_b, "ω²", notes)
     notes.append(
-        f"pilots {run_a} and {run_b}: {len(q_a):,} examples × {draws_a} and {draws_b} draws, pass rates "
+        f"pilots {run_a} and {run_b}: {counted(len(q_a), 'example')} × {draws_a} and {counted(draws_b, 'draw')}, pass rates "
         f"{float(q_a.mean()):.4f} and {float(q_b.mean()):.4f}"
     )
     notes.append(
@@ -195,7 +196,7 @@ def make_plan(pilot: Pilot, question: Question) -> Plan:
             spending = examples_or_draws(examples, noise, question.completions or examples * draws)
     choices = tuple(_choice(k, noise, question) for k in sorted({*CHOICES, draws})) if pilot.split_known else ()
     priced = question.cost_example + question.cost_draw > 0
-    notes.append(f"two-sided test at {question.confidence:.4g} confidence, power {question.power:.4g}, both runs on the same examples with {draws} draw{'s' * (draws > 1)} each")  # fmt: skip
+    notes.append(f"two-sided test at {question.confidence:.4g} confidence, power {question.power:.4g}, both runs on the same examples with {counted(draws, 'draw')} each")  # fmt: skip
     if priced:
         notes.append(
             f"an example costs {question.cost_example:g} once, a completion {question.cost_draw:g} in each of the two runs"
@@ -256,7 +257,9 @@ def _spread(
 
     notes = []
     if (left_out := int((~keep).sum())) > 0:
-        notes.append(f"{left_out:,} examples without a judged attempt are left out")
+        notes.append(
+            f"{counted(left_out, 'example without a judged attempt is', 'examples without a judged attempt are')} left out"
+        )
     if int(keep.sum()) < 2:
         raise BadInput(f"{run}: fewer than two examples could be judged, which shows no spread; use a larger pilot")
     counts = columns.scored[keep].sum(axis=1)

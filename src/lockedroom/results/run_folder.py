@@ -26,6 +26,7 @@ from lockedroom.jsonl import BLOCK_BYTES, read_batches
 from lockedroom.policy.backend import ASKING
 from lockedroom.records import Record
 from lockedroom.safeguards import manifest as manifests
+from lockedroom.wording import counted
 
 EXAMPLES, RECORDS, CONFIG = "examples.jsonl", "records.jsonl", "config.toml"
 SUMMARY_JSON, SUMMARY_MD = "summary.json", "summary.md"
@@ -78,7 +79,7 @@ class GrowingFile:
     def close(self) -> manifests.FileEntry:
         if self.bytes < self._kept:
             raise BadInput(
-                f"{self.path}: the input has become shorter since this run began ({self.bytes:,} bytes of "
+                f"{self.path}: the input has become shorter since this run began ({counted(self.bytes, 'byte')} of "
                 f"{self._kept:,}); restore the input, or start a new run in another folder"
             )
         entry = self.synced()

@@ -26,6 +26,7 @@ from lockedroom.safeguards.room import prompts_sha256
 from lockedroom.scorer.battery import BATTERY
 from lockedroom.scorer.builtin import BuiltinScorer, find_builtin
 from lockedroom.scorer.identity import fingerprint, source_sha256
+from lockedroom.wording import counted
 
 SHOWN = 5
 
@@ -100,16 +101,20 @@ def _check_files(run: Path, manifest: manifests.Manifest) -> Iterator[str]:
             continue
         found = manifests.measure_file(path)
         if found != entry:
-            what = f"{found.lines:,} lines instead of {entry.lines:,}" if found.lines != entry.lines else "other bytes"
+            what = (
+                f"{counted(found.lines, 'line')} instead of {entry.lines:,}"
+                if found.lines != entry.lines
+                else "other bytes"
+            )
             yield f"{name} was changed: {what} (sha256 {found.sha256[:12]}…, the manifest says {entry.sha256[:12]}…)"
 
 
 def _check_size(manifest: manifests.Manifest) -> Iterator[str]:
     draws, attempts = manifest.draws, manifest.files[RECORDS].lines
     if draws < 1 or draws * manifest.room.dataset.examples != attempts:
-        yield f"the manifest says {manifest.room.dataset.examples:,} examples × {draws:,} draws, {RECORDS} holds {attempts:,}"
+        yield f"the manifest says {counted(manifest.room.dataset.examples, 'example')} × {counted(draws, 'draw')}, {RECORDS} holds {attempts:,}"
     if manifest.selection.get("draws") != draws:
-        yield f"the manifest says {draws:,} draws, and under selection {manifest.selection.get('draws')!r}"
+        yield f"the manifest says {counted(draws, 'draw')}, and under selection {manifest.selection.get('draws')!r}"
 
 
 def _scorer_of(manifest: manifests.Manifest) -> tuple[BuiltinScorer | None, list[str]]:
@@ -215,7 +220,7 @@ def _check_room(run: Path, manifest: manifests.Manifest, tally: Tally, scorer: B
     if dataset.sha256 != manifest.files[EXAMPLES].sha256:
         yield f"the room's dataset sha256 is not that of {EXAMPLES}"
     if dataset.examples != tally.examples:
-        yield f"the room says {dataset.examples:,} examples, {EXAMPLES} holds {tally.examples:,}"
+        yield f"the room says {counted(dataset.examples, 'example')}, {EXAMPLES} holds {tally.examples:,}"
     rendered = manifest.room.prompts.get("sha256")
     if rendered is not None and rendered != prompts_sha256(run / EXAMPLES):
         yield f"the room's prompts sha256 is not that of the prompts in {EXAMPLES}"
@@ -229,4 +234,4 @@ def _check_room(run: Path, manifest: manifests.Manifest, tally: Tally, scorer: B
     if manifest.inputs.completions is not None and manifest.inputs.missing_completions != (
         missing.count if missing else 0
     ):
-        yield f"the manifest says {manifest.inputs.missing_completions:,} missing completions, {RECORDS} holds another number"
+        yield f"the manifest says {counted(manifest.inputs.missing_completions, 'missing completion')}, {RECORDS} holds another number"

@@ -39,6 +39,7 @@ from lockedroom.safeguards.sealing import (
     sync_folder,
     write_durably,
 )
+from lockedroom.wording import counted
 
 FORMAT = "lockedroom.sealed/1"
 PROMPTS, ANSWERS = f"prompts{SUFFIX}", "answers.sealed"
@@ -195,7 +196,7 @@ def require_budget(folder: Path, header: Header, entries: Sequence[Entry]) -> in
     if len(spent) >= header.terms.budget:
         last = spent[-1]
         raise Sealed(
-            f"{folder}: all {header.terms.budget} looks are spent (the last on {last.time}, by {last.who}); "
+            f"{folder}: all {counted(header.terms.budget, 'look is', 'looks are')} spent (the last on {last.time}, by {last.who}); "
             "measure on fresh examples: a holdout that was looked at more often than planned proves nothing"
         )
     return len(spent) + 1

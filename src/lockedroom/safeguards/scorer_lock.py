@@ -19,6 +19,7 @@ from lockedroom.safeguards.room import ScorerIdentity
 from lockedroom.scorer.battery import BATTERY_VERSION
 from lockedroom.scorer.identity import verdict_line
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 FORMAT = "lockedroom.scorer-lock/1"
 SHOWN = 5
@@ -162,7 +163,7 @@ def _kind(result: Score | Failure) -> str:
 def _changes(where: str, old: Verdicts, new: Verdicts, asked: Asked) -> Iterator[str]:
     before, after = list(_expanded(old)), list(_expanded(new))
     if len(before) != len(after):
-        yield f"on {where}: {len(before)} cases were locked, there are {len(after)}"
+        yield f"on {where}: {counted(len(before), 'case was', 'cases were')} locked, there are {len(after)}"
         return
     moved = [i for i, (one, two) in enumerate(zip(before, after, strict=True)) if one != two]
     if not moved:

@@ -28,6 +28,7 @@ from lockedroom.errors import BadInput
 from lockedroom.protocols import BatchScorer
 from lockedroom.records import Example, Failure, FailureCode, Score, ScorerSpec
 from lockedroom.scorer import channel as ch
+from lockedroom.wording import counted
 
 # Larger batches are split, so that memory stays bounded.
 CHUNK_CHARACTERS = 2 * 1024 * 1024
@@ -155,7 +156,7 @@ class IsolatedScorer(BatchScorer):
         except (TypeError, ValueError) as error:
             raise BadInput(f"an expected_answer cannot be handed to {self.source}: {error}; use JSON values") from None
         if len(payload) > ch.REQUEST_BYTES:
-            raise BadInput(f"{len(answers)} expected answers take {len(payload)} bytes; at most {ch.REQUEST_BYTES} fit")
+            raise BadInput(f"{counted(len(answers), 'answer')} in {len(payload)} bytes; at most {ch.REQUEST_BYTES} fit")
         self._post(kind | ch.ASK_ACCEPTS, payload, len(answers))
         row = 0
         while row < len(answers):

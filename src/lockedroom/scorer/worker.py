@@ -30,6 +30,7 @@ from lockedroom.records import Failure, FailureCode
 from lockedroom.scorer import channel as ch
 from lockedroom.scorer.loading import Loaded, Unusable, described, load
 from lockedroom.scorer.validate import Rules, rules_for, shown, to_score
+from lockedroom.wording import counted
 
 PARENT_CHECK_S = 1.0
 # linux/prctl.h
@@ -250,7 +251,8 @@ class Child:
 
 def _oversized(size: int) -> Failure:
     return Failure(
-        FailureCode.SCORER_INVALID_RESULT, f"the result takes {size} bytes; at most {ch.LONGEST_RESULT} are kept"
+        FailureCode.SCORER_INVALID_RESULT,
+        f"the result takes {counted(size, 'byte')}; at most {ch.LONGEST_RESULT} are kept",
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from lockedroom.errors import BadInput
+from lockedroom.wording import counted
 
 EXPANSION_FROM_DF = 100  # below it the expansion of `t_quantile` loses its tenth digit, and scipy takes over
 
@@ -221,7 +222,9 @@ def require_count(successes: int, n: int) -> None:
     if n < 1:
         raise BadInput(f"a share needs at least one attempt, found n = {n}")
     if not 0 <= successes <= n:
-        raise BadInput(f"{successes} successes out of {n} attempts: the count must lie between 0 and n")
+        raise BadInput(
+            f"{counted(successes, 'success')} out of {counted(n, 'attempt')}: the count must lie between 0 and n"
+        )
 
 
 def _wilson_ends(successes: float, n: float, z: float) -> tuple[float, float]:

@@ -17,6 +17,7 @@ import msgspec
 from lockedroom.errors import BadInput
 from lockedroom.stats.exact_sum import UNIT_EXPONENT, ExactSum, exact_variance, ratio
 from lockedroom.stats.intervals import Interval, mean_t_interval, require_count, wilson
+from lockedroom.wording import counted
 
 
 class WithFailures(msgspec.Struct, frozen=True, gc=False):
@@ -92,7 +93,9 @@ class RunSums:
         """
         draws = len(rewards)
         if failures < 0 or times < 0 or draws + failures == 0:
-            raise BadInput(f"an example needs at least one attempt, found {draws} scored draws and {failures} failures")
+            raise BadInput(
+                f"an example needs at least one attempt, found {counted(draws, 'scored draw')} and {counted(failures, 'failure')}"
+            )
         self.failures += failures * times
         if draws == 0:
             self.examples_unscored += times

@@ -15,6 +15,7 @@ import msgspec
 
 from lockedroom.errors import BadInput
 from lockedroom.stats.intervals import Interval, cut_interval, mean_t_interval, require_count, two_sided_z
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -199,19 +200,21 @@ def benjamini_hochberg(p_values: Sequence[float]) -> tuple[float, ...]:
 
 def _require_values(q: Sequence[float]) -> None:
     if not len(q) or not all(map(math.isfinite, q)):
-        raise BadInput(f"a comparison needs at least one example and finite values, found {len(q)} examples")
+        raise BadInput(f"a comparison needs at least one example and finite values, found {counted(len(q), 'example')}")
 
 
 def _require_pairs(q_a: Sequence[float], q_b: Sequence[float]) -> None:
     if len(q_a) != len(q_b):
-        raise BadInput(f"{len(q_a)} examples against {len(q_b)}: a paired comparison needs the same examples")
+        raise BadInput(
+            f"{counted(len(q_a), 'example')} against {len(q_b)}: a paired comparison needs the same examples"
+        )
     _require_values(q_a)
     _require_values(q_b)
 
 
 def _require_discordant(wins: int, losses: int) -> None:
     if wins < 0 or losses < 0:
-        raise BadInput(f"{wins} wins and {losses} losses: counts cannot be negative")
+        raise BadInput(f"{counted(wins, 'win')} and {counted(losses, 'loss')}: counts cannot be negative")
 
 
 def _require_p_values(p_values: Sequence[float]) -> None:

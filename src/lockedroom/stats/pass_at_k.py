@@ -19,6 +19,7 @@ import msgspec
 
 from lockedroom.errors import BadInput
 from lockedroom.stats.intervals import Interval, require_probability, t_quantile, two_sided_z, wilson_band
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -126,16 +127,18 @@ def pass_curve(
 
 def _require_draws(n: int, c: int, k: int) -> None:
     if not 0 <= c <= n:
-        raise BadInput(f"{c} passes out of {n} draws: the count must lie between 0 and n")
+        raise BadInput(f"{counted(c, 'pass')} out of {counted(n, 'draw')}: the count must lie between 0 and n")
     if not 1 <= k <= n:
-        raise BadInput(f"k = {k} with n = {n} draws: k must lie between 1 and n; lower k or draw more completions")
+        raise BadInput(
+            f"k = {k} with n = {counted(n, 'draw')}: k must lie between 1 and n; lower k or draw more completions"
+        )
 
 
 def _require_ks(ks: Sequence[int], least: int) -> Sequence[int]:
     for k in ks:
         if not 1 <= k <= least:
             raise BadInput(
-                f"k = {k}: k must lie between 1 and the {least} draws of every example; lower k or draw more"
+                f"k = {k}: k must lie between 1 and the {counted(least, 'draw')} of every example; lower k or draw more"
             )
     if not ks or any(left >= right for left, right in pairwise(ks)):
         raise BadInput(f"the values of k must be ascending and at least one, found {list(ks)[:20]}")
@@ -144,16 +147,18 @@ def _require_ks(ks: Sequence[int], least: int) -> Sequence[int]:
 
 def _draw_range(draws: Sequence[int], passes: Sequence[int], unequal: UnequalDraws) -> tuple[int, int]:
     if len(draws) != len(passes) or not draws:
-        raise BadInput(f"{len(draws)} draw counts and {len(passes)} pass counts: need one of each for every example")
+        raise BadInput(
+            f"{counted(len(draws), 'draw count')} and {counted(len(passes), 'pass count')}: need one of each for every example"
+        )
     for index, (n, c) in enumerate(zip(draws, passes, strict=True)):
         if n < 1 or not 0 <= c <= n:
             raise BadInput(
-                f"example number {index}: {c} passes out of {n} draws; need at least one draw and 0 <= c <= n"
+                f"example number {index}: {counted(c, 'pass')} out of {counted(n, 'draw')}; need at least one draw and 0 <= c <= n"
             )
     least, most = min(draws), max(draws)
     if least != most and unequal == "refuse":
         raise BadInput(
-            f"examples have between {least} and {most} scored draws; pass@k needs equal draws: draw more, "
+            f"examples have between {least} and {counted(most, 'scored draw')}; pass@k needs equal draws: draw more, "
             "or ask for the common minimum (--unequal common-minimum)"
         )
     return least, most

@@ -14,6 +14,7 @@ import msgspec
 
 from lockedroom.errors import BadInput
 from lockedroom.stats.intervals import Interval, require_probability, two_sided_z
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +46,9 @@ def robbins_interval(successes: int, n: int, confidence: float = 0.95) -> Interv
     """
     require_probability("confidence", confidence)
     if not 0 <= successes <= n:
-        raise BadInput(f"{successes} successes out of {n} attempts: the count must lie between 0 and n")
+        raise BadInput(
+            f"{counted(successes, 'success')} out of {counted(n, 'attempt')}: the count must lie between 0 and n"
+        )
     level = _log_binomial(n, successes) + math.log(n + 1) - math.log(1 - confidence)
 
     def inside(p: float) -> bool:
@@ -66,7 +69,7 @@ def anytime_mcnemar(wins: int, losses: int, alpha: float = 0.05) -> AnytimeTest:
     """
     require_probability("alpha", alpha)
     if wins < 0 or losses < 0:
-        raise BadInput(f"{wins} wins and {losses} losses: counts cannot be negative")
+        raise BadInput(f"{counted(wins, 'win')} and {counted(losses, 'loss')}: counts cannot be negative")
     m = wins + losses
     log_e = m * math.log(2) - math.log(m + 1) - _log_binomial(m, wins)
     e_value = math.exp(min(log_e, _LARGEST_LOG))
@@ -83,7 +86,7 @@ def false_alarm_rate(looks: int, z: float) -> float:
     import numpy as np
 
     if not 1 <= looks <= MAX_LOOKS or not 0 < z <= 10:
-        raise BadInput(f"need 1 to {MAX_LOOKS} looks and 0 < z <= 10, found {looks} looks and z = {z!r}")
+        raise BadInput(f"need 1 to {MAX_LOOKS} looks and 0 < z <= 10, found {counted(looks, 'look')} and z = {z!r}")
     count = max(64, math.ceil(8 * z * math.sqrt(looks)))
     nodes, weights = np.polynomial.legendre.leggauss(count)
     edge = z

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lockedroom.errors import BadInput
+from lockedroom.wording import counted
 
 
 def verified_accuracy_of_draws(
@@ -25,7 +26,7 @@ def verified_accuracy_of_draws(
     t, f = true_positive_rate, false_positive_rate
     if not (0 <= passes <= draws and 0 <= t <= 1 and 0 <= f <= 1) or any(not 1 <= n <= draws for n in ns):
         raise BadInput(
-            f"needs 0 <= {passes} <= {draws} draws, rates {t} and {f} in [0, 1], and every n from 1 to {draws}"
+            f"needs 0 <= {passes} <= {counted(draws, 'draw')}, rates {t} and {f} in [0, 1], and every n from 1 to {draws}"
         )
     correct_J = np.arange(passes + 1.0)
     weight_J = np.zeros(passes + 1)

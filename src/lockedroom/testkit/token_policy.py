@@ -16,6 +16,7 @@ import msgspec
 from lockedroom.errors import BadInput
 from lockedroom.protocols import Prompt, TokenPolicy
 from lockedroom.records import Completion, Failure, FinishReason, Sampling
+from lockedroom.wording import counted
 
 # Recomputed log-probabilities come from another kernel in float32; measured differences are below 1e-5.
 TOLERANCE_NATS = 5e-5
@@ -49,7 +50,9 @@ def check_order(policy: TokenPolicy, prompts: Sequence[Prompt] = PROMPTS) -> Non
     apart = [
         c for prompt in prompts for draw in range(DRAWS) for c in _complete(policy, [prompt], range(draw, draw + 1))
     ]
-    _expect(len(together) == len(prompts) * DRAWS, f"{len(together)} results for {len(prompts)} x {DRAWS} asked")
+    _expect(
+        len(together) == len(prompts) * DRAWS, f"{counted(len(together), 'result')} for {len(prompts)} x {DRAWS} asked"
+    )
     _expect(
         [c.text for c in together] == [c.text for c in apart], "results are not in prompt-by-prompt, draw-by-draw order"
     )
@@ -146,7 +149,8 @@ def check_logprobs(policy: TokenPolicy, prompts: Sequence[Prompt] = PROMPTS) -> 
         for c, logprobs in zip(completions, read, strict=True):
             recorded = c.token_logprobs or ()
             _expect(
-                len(recorded) == len(_ids(c)) == len(logprobs), f"{len(recorded)} log-probabilities for {c.token_ids}"
+                len(recorded) == len(_ids(c)) == len(logprobs),
+                f"{counted(len(recorded), 'log-probability', 'log-probabilities')} for {c.token_ids}",
             )
             worst = max(abs(a - b) for a, b in zip(recorded, logprobs, strict=True))
             _expect(worst <= TOLERANCE_NATS, f"{settings}: recorded and recomputed differ by {worst} nats in {c}")
@@ -175,7 +179,7 @@ def check_empty_prompt(policy: TokenPolicy, prompts: Sequence[Prompt] = PROMPTS)
 def check_maximum_lengths(policy: TokenPolicy, prompts: Sequence[Prompt] = PROMPTS) -> None:
     """The longest prompt that leaves room for one token gets one; a longer one, or a limit beyond, is BadInput."""
     for c in _complete(policy, prompts, max_tokens=None):
-        _expect(len(_ids(c)) <= policy.context, f"{len(_ids(c))} tokens in a context of {policy.context}")
+        _expect(len(_ids(c)) <= policy.context, f"{counted(len(_ids(c)), 'token')} in a context of {policy.context}")
     text, longest = prompts[0].prompt, ""
     while len(policy.prompt_ids(longest)) < policy.context - 1:
         longest += text[len(longest) % len(text)]

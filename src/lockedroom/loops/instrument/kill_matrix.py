@@ -14,6 +14,7 @@ from lockedroom.safeguards.audit.families import seed_of
 from lockedroom.safeguards.audit.goldens import builtin_goldens, choose_seeds, read_goldens, wrong_answer
 from lockedroom.safeguards.audit.mutants import EQUIVALENT, Killed, case_sets, generate, kill_matrix, unexplained
 from lockedroom.scorer import final_int
+from lockedroom.wording import counted
 
 SEEDS = 6
 
@@ -59,7 +60,7 @@ def render_matrix(matrix: Matrix) -> str:
     )
     rows = [[name, f"{cases:,}", f"{kills[name]:,}", f"{alone[name]:,}"] for name, cases in matrix.sets.items()]
     lines = [
-        f"{matrix.mutants:,} generated mutants of final-int: {matrix.killed:,} killed, {len(matrix.equivalent):,} equivalent, "
+        f"{counted(matrix.mutants, 'generated mutant')} of final-int: {matrix.killed:,} killed, {len(matrix.equivalent):,} equivalent, "
         f"{len(matrix.unexplained):,} unexplained.", "",
         *text_table(("asked", "cases", "kills", "kills that no other set makes"), rows, numbers=(1, 2, 3)), "",
         *(f"- equivalent: {name}: {why}" for name, why in matrix.equivalent.items()),

@@ -9,6 +9,7 @@ from lockedroom.loops.learning.batch import Draw
 from lockedroom.loops.learning.opening import LearnConfig
 from lockedroom.records import Completion, Failure, FinishReason, Score
 from lockedroom.results.learning.metrics import StepMetrics
+from lockedroom.wording import counted
 
 
 def refuse_no_signal(draw: Draw) -> None:
@@ -31,7 +32,7 @@ def refuse_no_signal(draw: Draw) -> None:
         "--prompts finds rarer successes"
     )
     raise BadInput(
-        f"before the first update: all {len(scores):,} scored completions got the same reward, {reward:g} ({found}); "
+        f"before the first update: all {counted(len(scores), 'scored completion')} got the same reward, {reward:g} ({found}); "
         f"learning from it is impossible, and nothing was spent on it; {what}"
     )
 
@@ -44,20 +45,21 @@ def refuse_undrawn(config: LearnConfig, draw: Draw, step: int) -> None:
         found = ", ".join(f"{code} {count:,}" for code, count in failures.most_common())
         first = next(result.message for result in draw.results if isinstance(result, Failure))
         raise BadInput(
-            f"step {step}: {share:.0%} of {len(draw.results):,} completions could not be judged ({found}; the first: {first}), "
+            f"step {step}: {share:.0%} of {counted(len(draw.results), 'completion')} could not be judged ({found}; the first: {first}), "
             f"more than --max-failed {config.max_failed:g}; this step was not learned from: make what failed work again, then "
             + ("start again" if step == 0 else "continue with --resume (a scorer that was changed needs a new run)")
         )
     drawn = [one for one in draw.completions if isinstance(one, Completion)]
     cut = sum(one.finish_reason is FinishReason.LENGTH for one in drawn)
-    if drawn and cut / len(drawn) > config.max_truncated:
+    limit = config.sampling.max_tokens
+    if drawn and limit is not None and cut / len(drawn) > config.max_truncated:
         never = " (the policy never gave its end token)" if cut == len(drawn) else ""
         learned = (
             f"it did not begin so: learning led there, so lower --learning-rate (now {config.learner.learning_rate:g}) or "
             "raise --kl; else "
         )
         raise BadInput(
-            f"step {step}: {cut:,} of {len(drawn):,} completions hit the limit of {config.sampling.max_tokens} tokens{never}, "
+            f"step {step}: {cut:,} of {counted(len(drawn), 'completion')} hit the limit of {counted(limit, 'token')}{never}, "
             f"more than --max-truncated {config.max_truncated:g}: they would be learned from as wrong; "
             f"{learned if step else ''}raise --max-tokens, or --max-truncated if that is what you mean, in a new run"
         )

@@ -22,6 +22,7 @@ from lockedroom.protocols import TrainablePolicy
 from lockedroom.records import Example, Sampling
 from lockedroom.safeguards.room import ScorerIdentity
 from lockedroom.scorer.builtin import BuiltinScorer
+from lockedroom.wording import counted
 
 CONTROLS = ("random", "format-only", "shuffled", "frozen", "best-of-n")
 MAX_TOKENS, PRESET = 24, "rloo"
@@ -175,7 +176,9 @@ def _settle(config: LearnConfig, learning: Learning, dev: Path) -> LearnConfig:
     """Fill in what was left out, and pin what was found; a resumed run is refused where either differs."""
     prompts = min(64, len(learning.train)) if config.prompts is None else config.prompts
     if prompts > len(learning.train):
-        raise BadInput(f"--prompts {prompts}: {config.dataset} holds only {len(learning.train)} examples; lower it")
+        raise BadInput(
+            f"--prompts {prompts}: {config.dataset} holds only {counted(len(learning.train), 'example')}; lower it"
+        )
     return msgspec.structs.replace(
         config,
         dev=str(dev),

@@ -29,6 +29,7 @@ from lockedroom.loops.learning.batch import Batch, Draw, Part, largest_mismatch,
 from lockedroom.protocols import TrainablePolicy, TrainingPass
 from lockedroom.records import Completion, Example, Failure, Record, Sampling, Score
 from lockedroom.results.learning.metrics import StepMetrics, StepTiming, measure_drawn
+from lockedroom.wording import counted
 
 LARGEST_VOCABULARY = 1024  # up to which the reference's whole distributions of a step are kept, for the exact KL
 
@@ -133,7 +134,7 @@ class Learner:
         asked = [example for example in examples for _ in group]
         if len(completions) != len(asked):
             raise BadInput(
-                f"policy {self.policy.spec.name}: gave {len(completions)} results for {len(asked)} asked; fix the policy"
+                f"policy {self.policy.spec.name}: gave {counted(len(completions), 'result')} for {len(asked)} asked; fix the policy"
             )
         results = self.judge(asked, completions)
         return Draw(list(examples), completions, results, (drawn - began, time.monotonic() - drawn))

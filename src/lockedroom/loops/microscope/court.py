@@ -26,6 +26,7 @@ from lockedroom.learning.objective import policy_loss
 from lockedroom.loops.microscope.court_foreign import Named, judge_foreign
 from lockedroom.loops.microscope.court_timing import TIMED_TOKENS, timed, timed_rows
 from lockedroom.results.microscope.court import Combination, CourtResult, Judged, WorldFacts, worst
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,7 +129,7 @@ def needs(estimator: Estimator) -> tuple[str, ...]:
         (estimator.kl == "exact-in-loss", "whole vocabulary"),
         (estimator.baseline == "value", "value head"),
         (estimator.baseline in GROUP_BASELINES, "groups of 2 or more"),
-        (estimator.epochs > 1, f"{estimator.epochs} updates a batch"),
+        (estimator.epochs > 1, f"{counted(estimator.epochs, 'update')} a batch"),
     )
     return tuple(text for holds, text in named if holds)
 

@@ -32,6 +32,7 @@ from lockedroom.protocols import TokenPolicy
 from lockedroom.records import Completion, Example, Failure, Sampling, Score
 from lockedroom.results.microscope.exact_gradient import ExactGradientResult, JudgedGradient
 from lockedroom.scorer.builtin import BuiltinScorer
+from lockedroom.wording import counted
 
 MAX_TOKENS = 24
 SEQUENCES_AT_ONCE = 512  # in one training pass; bounds memory
@@ -222,7 +223,7 @@ def _prepared(asked: Sequence[tuple[str, Estimator]]) -> list[Row]:
         if estimator.kl != "none":
             changed.append(f"without its KL term ({estimator.kl})")
         if estimator.epochs > 1:
-            changed.append(f"first of {estimator.epochs} updates")
+            changed.append(f"first of {counted(estimator.epochs, 'update')}")
         rows.append((name, msgspec.structs.replace(without_kl(estimator), epochs=1), tuple(changed)))
     return rows
 
@@ -265,7 +266,7 @@ def _refuse_unseen(objective: float, completions: int) -> None:
     rarer = completions * min(objective, 1 - objective)
     if rarer < FEWEST_SEEN:
         raise BadInput(
-            f"of {completions:,} completions about {rarer:.3g} would {'pass' if objective < 0.5 else 'fail'} (exact J = "
+            f"of {counted(completions, 'completion')} about {rarer:.3g} would {'pass' if objective < 0.5 else 'fail'} (exact J = "
             f"{objective:.3g}): too few to judge a gradient by, {FEWEST_SEEN} are needed; raise --batches, or choose "
             "other examples"
         )

@@ -45,6 +45,7 @@ from lockedroom.results.selection.adaptive import (
 from lockedroom.results.selection.selectors import passed
 from lockedroom.safeguards import manifest as manifests
 from lockedroom.safeguards.room import ScorerIdentity
+from lockedroom.wording import counted
 
 # Examples whose waves are drawn together: what a kill can cost.
 EXAMPLES_AT_A_TIME = 64
@@ -145,7 +146,9 @@ def _examples(config: EvaluateConfig, opened: Opened, run: RunFolder) -> Iterato
         count += len(batch)
         yield batch
     if config.limit is not None and count < config.limit:
-        raise BadInput(f"--limit {config.limit}: {config.dataset} holds only {count} examples; lower the limit")
+        raise BadInput(
+            f"--limit {config.limit}: {config.dataset} holds only {counted(count, 'example')}; lower the limit"
+        )
 
 
 def _made(

@@ -22,6 +22,7 @@ from lockedroom.records import Completion, Example, Failure, FailureCode
 from lockedroom.scorer.custom import IsolatedScorer
 from lockedroom.scorer.identity import source_sha256
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 PREFIX = "own:"
 # Loaded by the isolated worker in place of the person's file; a position travels as a reward.
@@ -80,8 +81,8 @@ class OwnSelector(BatchSelector):
                 )
             if one.reward < 0:
                 raise BadInput(
-                    f"{where}: returned {visible(one.details.message, 60)} for id {visible(asked.id, 60)!r} with {len(group)} "
-                    "completions; it must return a position from 0 to one less than their number"
+                    f"{where}: returned {visible(one.details.message, 60)} for id {visible(asked.id, 60)!r} with "
+                    f"{counted(len(group), 'completion')}; it must return a position from 0 to one less than their number"
                 )
             picked.append(int(one.reward))
         return picked

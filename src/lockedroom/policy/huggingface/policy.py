@@ -26,6 +26,7 @@ from lockedroom.policy.tiny.train import pack
 from lockedroom.protocols import Prompt, TrainablePolicy, TrainingPass
 from lockedroom.records import Completion, PolicySpec, Sampling, TextProbability, Token
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 FORMAT = 1
 
@@ -124,7 +125,9 @@ class HuggingFacePolicy(TrainablePolicy):
         for i, (prompt, completion) in enumerate(zip(prompt_ids, completion_ids, strict=True)):
             length = len(prompt) + len(completion)
             if length > self.context:
-                raise BadInput(f"sequence {i}: {length} tokens exceed this policy's context of {self.context}")
+                raise BadInput(
+                    f"sequence {i}: {counted(length, 'token exceeds', 'tokens exceed')} this policy's context of {self.context}"
+                )
             self._known((*prompt, *completion))
             if completion:
                 keep = 1 << (len(completion) - 1).bit_length()

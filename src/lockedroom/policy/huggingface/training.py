@@ -17,6 +17,7 @@ from lockedroom.policy.tiny.sample import sampled_logprobs
 from lockedroom.policy.tiny.train import Packed
 from lockedroom.protocols import TrainingPass
 from lockedroom.records import Sampling
+from lockedroom.wording import counted
 
 _WINDOWS = ("sliding_window", "window_size", "attention_chunk_size")  # the latter two in GPT-Neo and Llama 4
 
@@ -78,7 +79,7 @@ def _refuse_masked(model: Any, packed: Packed) -> None:
         longest = int(packed.positions_PS.max()) + 1
         if longest > window:
             raise BadInput(
-                f"training on {longest} tokens: this model has layers that see only the last {window}, and longer "
+                f"training on {counted(longest, 'token')}: this model has layers that see only the last {window}, and longer "
                 "sequences are not supported; shorten the prompts or --max-tokens"
             )
     elif not takes_masks(model):

@@ -38,6 +38,7 @@ from lockedroom.policy.openai_http.wire import (
 from lockedroom.policy.streaming import Receipt, Receipts, StreamingPolicy
 from lockedroom.protocols import Prompt
 from lockedroom.records import Completion, Failure, FailureCode, PolicySpec, Sampling
+from lockedroom.wording import counted
 
 MOST_CHOICES = 32  # that one request asks for
 WINDOW_ATTEMPTS = 4096  # taken in ahead of what is yielded
@@ -340,7 +341,7 @@ class _Work:
 
     def _gone(self) -> BadInput:
         return BadInput(
-            f"{self._asker.address.base}: {self._failures_in_a_row} requests failed and none has succeeded since; the last: "
+            f"{self._asker.address.base}: {counted(self._failures_in_a_row, 'request')} failed and none has succeeded since; the last: "
             f"{self._last_failure}; what is finished is kept: continue with --resume when that is mended"
         )
 

@@ -22,6 +22,7 @@ from lockedroom.policy.tiny.train import hidden_states, pack, read
 from lockedroom.policy.tiny.weights import Weights, load_shipped, load_weights, save_weights
 from lockedroom.protocols import Prompt, TrainablePolicy, TrainingPass
 from lockedroom.records import Completion, PolicySpec, Sampling, TextProbability, Token
+from lockedroom.wording import counted
 
 LOGPROB_ROWS = 64  # sequences scored at a time; the shape is fixed, so a score does not depend on its neighbours
 LOGPROB_SLOTS = 8  # and padded to a multiple of this length
@@ -33,7 +34,7 @@ class TinyPolicy(TrainablePolicy):
     def __init__(self, model: TinyModel, tokenizer: Tokenizer, spec: PolicySpec) -> None:
         if model.config.vocabulary != tokenizer.vocabulary:
             raise BadInput(
-                f"the network has {model.config.vocabulary} tokens and the tokenizer {tokenizer.vocabulary}; "
+                f"the network has {counted(model.config.vocabulary, 'token')} and the tokenizer {tokenizer.vocabulary}; "
                 "they do not belong together"
             )
         self.model = model.eval()
@@ -174,7 +175,9 @@ class TinyPolicy(TrainablePolicy):
         by_length: dict[int, list[int]] = {}
         for i, ids in enumerate(sequences):
             if len(ids) > self.context:
-                raise BadInput(f"sequence {i}: {len(ids)} tokens exceed this policy's context of {self.context}")
+                raise BadInput(
+                    f"sequence {i}: {counted(len(ids), 'token exceeds', 'tokens exceed')} this policy's context of {self.context}"
+                )
             padded = min(-(-len(ids) // LOGPROB_SLOTS) * LOGPROB_SLOTS, self.context)
             by_length.setdefault(padded, []).append(i)
         found: dict[int, tuple[float, ...]] = {}

@@ -26,6 +26,7 @@ from lockedroom.policy.tiny.model import Block, TinyModel
 from lockedroom.policy.tiny.sample import sampled_logprobs
 from lockedroom.protocols import TrainingPass
 from lockedroom.records import Sampling
+from lockedroom.wording import counted
 
 Ints = NDArray[np.int64]
 
@@ -172,4 +173,6 @@ def _check(
             raise BadInput(f"prompt {i}: has no completions, or one without tokens; leave such out of a training pass")
         longest = len(prompt) + max(map(len, group))
         if longest > context:
-            raise BadInput(f"prompt {i}: {longest} tokens with its completion exceed the context of {context}")
+            raise BadInput(
+                f"prompt {i}: {counted(longest, 'token')} with its completion exceed the context of {context}"
+            )

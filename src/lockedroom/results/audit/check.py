@@ -31,6 +31,7 @@ from lockedroom.scorer.builtin import find_builtin
 from lockedroom.scorer.custom import parse_target
 from lockedroom.scorer.identity import source_sha256
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 SHOWN = 5
 # A replay has no budget: it ends when every finding was asked, and each call has its own time-out.
@@ -192,8 +193,10 @@ def _compare(findings: Sequence[Finding], replayed: Sequence[Replayed]) -> tuple
     not_checked = []
     if alone:
         not_checked.append(
-            f"{len(alone)} findings do not show when replayed alone, as the audit says: {', '.join(alone[:SHOWN])}"
+            f"{counted(len(alone), 'finding does', 'findings do')} not show when replayed alone, as the audit says: {', '.join(alone[:SHOWN])}"
         )
     if machine:
-        not_checked.append(f"{len(machine)} calls that never came back did so here: {', '.join(machine[:SHOWN])}")
+        not_checked.append(
+            f"{counted(len(machine), 'call')} that never came back did so here: {', '.join(machine[:SHOWN])}"
+        )
     return trouble, not_checked

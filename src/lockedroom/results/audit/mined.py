@@ -14,6 +14,7 @@ from lockedroom.results.text_table import text_table
 from lockedroom.safeguards.audit.mining import Find, Mined, Miner, Share
 from lockedroom.safeguards.manifest import Manifest
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 
 class MinedRun(msgspec.Struct, frozen=True):
@@ -49,7 +50,7 @@ def render_mined(done: MinedRun) -> str:
     mined = done.mined
     lines = [
         f"# What {visible(done.scorer, 80)} paid for in {visible(done.run, 200)}", "",
-        f"{mined.scored:,} scored attempts of {mined.examples:,} examples; {mined.failures:,} failures are in no share.", "",
+        f"{counted(mined.scored, 'scored attempt')} of {counted(mined.examples, 'example')}; {counted(mined.failures, 'failure is', 'failures are')} in no share.", "",
         *_table("attempts", mined.split), "",
     ]  # fmt: skip
     for title, shares in (

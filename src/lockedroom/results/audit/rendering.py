@@ -10,6 +10,7 @@ from lockedroom.safeguards.audit.examination import Report
 from lockedroom.safeguards.audit.report import DRAWS, Contested, ErrorBudget, FamilyBudget, Finding, Verdict
 from lockedroom.stats.intervals import Interval
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 LONGEST = 70
 # How the note of a finding begins that was not seen again (safeguards/audit/examination.py).
@@ -57,7 +58,7 @@ def _findings(findings: list[Finding]) -> list[str]:
         for finding in findings
     ]
     lines = [
-        f"## {len(findings)} findings",
+        f"## {counted(len(findings), 'finding')}",
         "",
         *((*unsteady, "") if lost else ()),
         *text_table(("finding", "reading", "expected", "completion", "the scorer says", "cases"), rows, numbers=(5,)),
@@ -108,7 +109,7 @@ def _family_row(row: FamilyBudget) -> list[str]:
 def _constants(found: Constants) -> list[str]:
     lines = [
         "## Without reading the question", "",
-        f"On {found.examples:,} examples ({visible(found.dataset, 80)}); the most frequent answer is right for {found.honest:.4f} of them.",
+        f"On {counted(found.examples, 'example')} ({visible(found.dataset, 80)}); the most frequent answer is right for {found.honest:.4f} of them.",
     ]  # fmt: skip
     return [*lines, *(f"- {_policy(one)}" for one in (found.best, found.echo) if one is not None), ""]
 
@@ -135,7 +136,7 @@ def _circumstances(report: Report) -> Iterator[str]:
     if report.impure:
         yield (
             "Besides returning, it: "
-            + ", ".join(f"{visible(what, 80)} ({count:,} calls)" for what, count in report.impure.items())
+            + ", ".join(f"{visible(what, 80)} ({counted(count, 'call')})" for what, count in report.impure.items())
             + "."
         )
     for note in report.notes:
@@ -144,7 +145,7 @@ def _circumstances(report: Report) -> Iterator[str]:
         yield f"- the budget ended during: {', '.join(report.incomplete)}; what follows was not asked"
     allowed = f"; allowed by --allow: {', '.join(report.allowed)}" if report.allowed else ""
     yield (
-        f"- {report.calls:,} calls, {report.goldens:,} goldens, of which {len(report.seeds)} were transformed; more than half of the full "
+        f"- {counted(report.calls, 'call')}, {counted(report.goldens, 'golden')}, of which {len(report.seeds)} were transformed; more than half of the full "
         f"reward {report.scorer.reward_range[1]:g} counts as paid{allowed}"
     )
 

@@ -21,6 +21,7 @@ from lockedroom.results.comparison.columns import FAILURE, Columns, read_columns
 from lockedroom.results.text_table import text_table
 from lockedroom.safeguards.manifest import read_manifest
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 OUTCOMES = ("correct", "wrong", "malformed", FAILURE)
 
@@ -105,7 +106,7 @@ def render_split(split: Split, metric: str) -> str:
         ("instrument changed", f"{split.instrument_changed:+.4f}"),
     ]
     lines = [f"# The {what}, split: model or instrument?", "",
-             *text_table(("", f"over {split.examples:,} examples"), rows, numbers=(1,)), "",
+             *text_table(("", f"over {counted(split.examples, 'example')}"), rows, numbers=(1,)), "",
              f"- The old scorer gave A {split.instrument_on_a:+.4f} and B {split.instrument_on_b:+.4f} more than the new one; "
              "the second less the first is \"instrument changed\".", ""]  # fmt: skip
     return "\n".join([*lines, *(line for flips in split.flips for line in [*render_flips(flips), ""])]).rstrip() + "\n"
@@ -117,7 +118,7 @@ def render_flips(flips: Flips) -> list[str]:
     rows = [[OUTCOMES[i], *(f"{flips.counts[i][j]:,}" for j in used), f"{sum(flips.counts[i]):,}"] for i in used]
     head = ["old ↓  new →", *(OUTCOMES[i] for i in used), "all"]
     total = sum(map(sum, flips.counts))
-    lines = [f"{visible(flips.label, 200)}: the new scorer gives {flips.flipped:,} of {total:,} attempts another outcome.", "",
+    lines = [f"{visible(flips.label, 200)}: the new scorer gives {flips.flipped:,} of {counted(total, 'attempt')} another outcome.", "",
              *text_table(head, rows, numbers=tuple(range(1, len(head))))]  # fmt: skip
     return [*lines, *_first_ids(flips.ids)]
 

@@ -11,6 +11,7 @@ from lockedroom.results.comparison.room_difference import shown
 from lockedroom.results.text_table import text_table
 from lockedroom.stats.intervals import Interval
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 LONGEST_SHOWN = 300
 STAMP = "NOT COMPARABLE"
@@ -37,7 +38,7 @@ def render_certificate(certificate: Certificate) -> str:
             *_discordant(one),
         ]
     else:
-        title = f"# {len(certificate.against)} runs against A"
+        title = f"# {counted(len(certificate.against), 'run')} against A"
         body = [*_room(certificate), "", *_many(certificate)]
     return "\n".join([title, "", *body]).rstrip() + "\n"
 
@@ -93,7 +94,7 @@ def _run(name: str, facts: RunFacts) -> str:
     if facts.rescored_from is not None:
         origin = f", re-scored from run {visible(facts.rescored_from.run_id, 40)}"
     return (
-        f"{name}: {facts.label}, {visible(facts.policy, 80)}, {facts.draws} draw{'s' * (facts.draws > 1)} an example "
+        f"{name}: {facts.label}, {visible(facts.policy, 80)}, {counted(facts.draws, 'draw')} an example "
         f"(run {visible(facts.run_id, 40)}, manifest {facts.manifest_sha256[:12]}…{origin})"
     )
 
@@ -109,14 +110,14 @@ def _numbers(certificate: Certificate, one: Against) -> list[str]:
          _error(unpaired.standard_error), "for contrast only"),
     ]  # fmt: skip
     lines = [
-        f"{what.capitalize()} over {numbers.examples:,} of {certificate.examples:,} examples: A {numbers.mean_a:.4f}, "
+        f"{what.capitalize()} over {numbers.examples:,} of {counted(certificate.examples, 'example')}: A {numbers.mean_a:.4f}, "
         f"B {numbers.mean_b:.4f}. Differences are B − A: above 0, B is better.",
         "",
         *text_table(
             ("", what, f"{100 * options.confidence:.6g}% interval", "standard error", "how"), rows, numbers=(1,)
         ),
         "",
-        f"- B wins on {numbers.wins:,} examples, loses on {numbers.losses:,}, ties on {numbers.ties:,}. "
+        f"- B wins on {counted(numbers.wins, 'example')}, loses on {numbers.losses:,}, ties on {numbers.ties:,}. "
         f"Correlation {_correlation(numbers.correlation)}.",
         f"- {_test(numbers)}",
     ]
@@ -133,7 +134,7 @@ def _test(numbers: PairedNumbers) -> str:
     test = numbers.test
     if test.no_evidence:
         return "No example tells the runs apart (no discordant pair): p = 1, which is no evidence of equality."
-    drawn = f", {test.resamples:,} sign patterns" if test.resamples else ""
+    drawn = f", {counted(test.resamples, 'sign pattern')}" if test.resamples else ""
     return f"p = {test.p_value:.4g} ({test.method}{drawn})."
 
 
@@ -159,14 +160,14 @@ def _detectable(numbers: PairedNumbers, confidence: float) -> str:
 
 def _failures(bounds: FailureBounds) -> list[str]:
     lines = [
-        f"- Failures: {bounds.failed_a:,} attempts of A and {bounds.failed_b:,} of B could not be judged; they have no "
+        f"- Failures: {counted(bounds.failed_a, 'attempt')} of A and {bounds.failed_b:,} of B could not be judged; they have no "
         "reward and are in no estimate above."
     ]
     if bounds.left_out:
         first = ", ".join(visible(name, 40) for name in bounds.left_out_first)
         more = ", …" if bounds.left_out > len(bounds.left_out_first) else ""
         lines.append(
-            f"  {bounds.left_out:,} examples have no judged attempt on one side and are left out: {first}{more}."
+            f"  {counted(bounds.left_out, 'example has no judged attempt on one side and is', 'examples have no judged attempt on one side and are')} left out: {first}{more}."
         )
     if bounds.lowest is None or bounds.highest is None:
         lines.append("  The scorer declares no range of rewards, so nothing bounds what they could have been.")
@@ -245,7 +246,7 @@ def _many(certificate: Certificate) -> list[str]:
     head = ("run", f"{what} of A", "its own", "its own − A", f"{100 * certificate.options.confidence:.6g}% interval",
             "won/lost/tied", "p", "p, Holm", "verdict")  # fmt: skip
     lines = text_table(head, rows, numbers=(1, 2, 3, 6, 7))
-    lines += ["", f"Verdicts use p-values adjusted by Holm for {len(rows)} comparisons; each interval is for its own row. "
+    lines += ["", f"Verdicts use p-values adjusted by Holm for {counted(len(rows), 'comparison')}; each interval is for its own row. "
               "EQUIVALENT and not-worse use Bonferroni."]  # fmt: skip
     for name, one in zip(_names(len(certificate.against) + 1)[1:], certificate.against, strict=True):
         lines += [f"- {name}: {reason}." for reason in one.reasons]

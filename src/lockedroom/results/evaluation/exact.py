@@ -15,6 +15,7 @@ import msgspec
 from lockedroom.results.evaluation.summary import Summary
 from lockedroom.stats.intervals import two_sided_z
 from lockedroom.stats.pass_at_k import pass_at_k_of_probability
+from lockedroom.wording import counted
 
 FORMAT = "lockedroom.exact/1"
 EXACT_JSON, EXACT_JSONL = "exact.json", "exact.jsonl"
@@ -89,7 +90,7 @@ def render_exact(exact: Exact) -> str:
         verdict = "covers the exact value" if found.covers else "DOES NOT COVER the exact value"
         lines.append(
             f"sampled       {found.value:.6f}   {exact.confidence:.0%} interval [{found.low:.6f}, {found.high:.6f}] "
-            f"of {found.draws} draws of these examples {verdict}"
+            f"of {counted(found.draws, 'draw')} of these examples {verdict}"
         )
     curve = "  ".join(f"{k}: {value:.4f}" for k, value in exact.pass_at_k.items())
     return "\n".join([*lines, f"exact pass@k  {curve}"]) + "\n"

@@ -9,6 +9,7 @@ from lockedroom.results.evaluation.summary import Estimate, Summary
 from lockedroom.results.text_table import text_table
 from lockedroom.safeguards.manifest import Manifest
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 # Up to so many draws the distribution of per-example pass rates is printed in full.
 LISTED_DRAWS = 10
@@ -23,7 +24,7 @@ def render_summary(summary: Summary, manifest: Manifest) -> str:
         f"Prompts: {visible(str(room.prompts.get('template', 'undeclared')), 120)}. "
         f"Sampling: {visible(_sampling(room.sampling), 200)}.",
         "",
-        f"{summary.examples:,} examples × {summary.draws} draw{'s' * (summary.draws > 1)} = {summary.attempts:,} attempts, "
+        f"{counted(summary.examples, 'example')} × {counted(summary.draws, 'draw')} = {counted(summary.attempts, 'attempt')}, "
         f"judged by {visible(room.scorer.name, 80)} version {room.scorer.version}.{_selection(manifest.selection)}",
         "",
         *text_table(
@@ -38,7 +39,7 @@ def render_summary(summary: Summary, manifest: Manifest) -> str:
     ]
     if manifest.inputs.extra_ids:
         shown = ", ".join(visible(name, 100) for name in manifest.inputs.extra_first)
-        lines += ["", f"The completions file also holds {manifest.inputs.extra_ids:,} ids that are not in the dataset "
+        lines += ["", f"The completions file also holds {counted(manifest.inputs.extra_ids, 'id')} that are not in the dataset "
                   f"(not used): {shown}{', …' if manifest.inputs.extra_ids > 3 else ''}."]  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -69,7 +70,7 @@ def _estimate(name: str, estimate: Estimate) -> tuple[str, ...]:
     if estimate.standard_error is not None:
         error = f"{estimate.standard_error:.4f}"
     how = "t over" if estimate.method == "t" else f"{estimate.method} over"
-    return (name, f"{estimate.value:.4f}", interval, error, f"{how} {estimate.examples:,} examples")
+    return (name, f"{estimate.value:.4f}", interval, error, f"{how} {counted(estimate.examples, 'example')}")
 
 
 def _remarks(summary: Summary) -> list[str]:
@@ -85,18 +86,20 @@ def _remarks(summary: Summary) -> list[str]:
         lines.append(_pass_rates(summary))
     three = summary.with_failures
     if three is None:
-        lines.append(f"- Failures: none, all {summary.attempts:,} attempts were judged.")
+        lines.append(f"- Failures: none, all {counted(summary.attempts, 'attempt was', 'attempts were')} judged.")
     else:
         scored = "undefined" if three.mean_scored is None else f"{three.mean_scored:.4f}"
         causes = ", ".join(f"{failure.count:,} {failure.code}" for failure in summary.failures)
-        lines.append(f"- Failures: {summary.failed:,} of {summary.attempts:,} attempts could not be judged ({causes}).")
+        lines.append(
+            f"- Failures: {summary.failed:,} of {counted(summary.attempts, 'attempt')} could not be judged ({causes})."
+        )
         lines.append(
             f"  Mean reward {scored} over the judged, {three.mean_failures_as_zero:.4f} with failures as 0, "
             f"and anything in [{three.lowest:.4f}, {three.highest:.4f}] if they could be judged."
         )
         if summary.examples_without_score:
             lines.append(
-                f"  {summary.examples_without_score:,} examples have no judged attempt and are in no estimate."
+                f"  {counted(summary.examples_without_score, 'example has no judged attempt and is', 'examples have no judged attempt and are')} in no estimate."
             )
     lines.append(_truncation(summary))
     lines.extend(f"- Note: {note}." for note in summary.notes)
@@ -111,15 +114,15 @@ def _pass_rates(summary: Summary) -> str:
     else:
         some = sum(examples for correct, examples in full.items() if 0 < correct < summary.draws)
         shown = f"none: {full.get(0, 0):,} · some: {some:,} · all: {full.get(summary.draws, 0):,}"
-    rest = f" ({partly:,} more have draws that could not be judged)" if partly else ""
-    return f"- Examples by how many of their {summary.draws} draws are correct: {shown}{rest}."
+    rest = f" ({counted(partly, 'more has', 'more have')} draws that could not be judged)" if partly else ""
+    return f"- Examples by how many of their {summary.draws:,} draws are correct: {shown}{rest}."
 
 
 def _truncation(summary: Summary) -> str:
     known = summary.finish_reason_known
     if known == 0:
         return "- Truncation: unknown, no finish reasons were recorded."
-    share = f"- Truncation: {summary.truncated:,} of {known:,} completions hit the token limit ({summary.truncated / known:.1%})"
+    share = f"- Truncation: {summary.truncated:,} of {counted(known, 'completion')} hit the token limit ({summary.truncated / known:.1%})"
     return share + (
         "." if known == summary.attempts else f"; the finish reason of {summary.attempts - known:,} is unknown."
     )

@@ -44,6 +44,7 @@ from lockedroom.safeguards.room import prompts_sha256
 from lockedroom.scorer.builtin import BuiltinScorer, find_builtin
 from lockedroom.scorer.identity import source_sha256
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 SHOWN = 5
 REQUIRED = (CONFIG, EXAMPLES, RECORDS, STEPS, EVALUATIONS, EVALUATION_RECORDS, TIMING, LEARNING_JSON, LEARNING_MD)
@@ -150,7 +151,7 @@ def _check_room(run: Path, manifest: Manifest, plan: Plan) -> Iterator[str]:
     if manifest.room.dataset.sha256 != manifest.files[EXAMPLES].sha256:
         yield f"the room's dataset sha256 is not that of {EXAMPLES}"
     if manifest.room.dataset.examples != manifest.files[EXAMPLES].lines:
-        yield f"the room says {manifest.room.dataset.examples:,} examples, {EXAMPLES} holds another number"
+        yield f"the room says {counted(manifest.room.dataset.examples, 'example')}, {EXAMPLES} holds another number"
     if manifest.room.prompts.get("sha256") != prompts_sha256(run / EXAMPLES):
         yield f"the room's prompts sha256 is not that of the prompts in {EXAMPLES}"
     asked = (manifest.draws, manifest.policy.name, manifest.scorer.name, manifest.seed)
@@ -172,7 +173,7 @@ class _Check:
             part = list(itertools.islice(records, size))
             where = f"{path.name}, step {one.step}"
             if len(part) != size or not _in_groups(part, group) or any(row.id not in self.examples for row in part):
-                yield f"{where}: does not hold {size} records in groups of {group}, of examples of this run"
+                yield f"{where}: does not hold {counted(size, 'record')} in groups of {group}, of examples of this run"
                 return
             self.checked.attempts += size
             yield from self._judged_again(where, part)

@@ -24,6 +24,7 @@ from lockedroom.results.learning.metrics import (
 )
 from lockedroom.results.run_folder import RECORDS, GrowingFile, RunFolder
 from lockedroom.safeguards import manifest as manifests
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,10 +43,10 @@ class LearningFolder:
         try:
             self.run.examples.append(canonical_line(train), len(train))
             found = read_checkpoint(path)
-            counted = {} if found is None else found[0].files
+            entries = {} if found is None else found[0].files
             self.run.records.abandon()  # what stands behind the checkpoint is made again
-            self.run.records = _grown(path / RECORDS, counted.get(RECORDS))
-            self.files = {name: _grown(path / name, counted.get(name)) for name in GROWING}
+            self.run.records = _grown(path / RECORDS, entries.get(RECORDS))
+            self.files = {name: _grown(path / name, entries.get(name)) for name in GROWING}
             if found is not None:
                 header, self.tensors = found
                 self.ema, self.updates, self.step = header.ema, header.updates, header.step
@@ -91,13 +92,13 @@ class LearningFolder:
         self.run.abandon(remove=remove)
 
 
-def _grown(path: Path, counted: manifests.FileEntry | None) -> GrowingFile:
+def _grown(path: Path, entry: manifests.FileEntry | None) -> GrowingFile:
     """Open a growing file at what its checkpoint counted, and hash that part again."""
-    size = 0 if counted is None else counted.bytes
+    size = 0 if entry is None else entry.bytes
     found = path.stat().st_size if path.exists() else 0
     if found < size:
         raise BadInput(
-            f"{path}: holds {found:,} bytes, the checkpoint counts {size:,}: the file was cut short after it was written; "
+            f"{path}: holds {counted(found, 'byte')}, the checkpoint counts {size:,}: the file was cut short after it was written; "
             "restore it, or start a new run in another folder"
         )
     file = GrowingFile(path, size)
@@ -107,10 +108,10 @@ def _grown(path: Path, counted: manifests.FileEntry | None) -> GrowingFile:
             block = old.read(min(BLOCK_BYTES, left))
             left -= len(block)
             file.append(block, 0)
-    if counted is None:
+    if entry is None:
         return file
-    file.lines = counted.lines
-    if file.digest.hexdigest() != counted.sha256:
+    file.lines = entry.lines
+    if file.digest.hexdigest() != entry.sha256:
         file.abandon()
         raise BadInput(
             f"{path}: was changed after it was written: it is not what the checkpoint counted; restore it, or start a new "

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from lockedroom.results.learning.summary import Change, ControlArm, EqualTokens, LearningSummary
 from lockedroom.results.text_table import text_table
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 
 def render_learning(summary: LearningSummary) -> str:
@@ -14,20 +15,22 @@ def render_learning(summary: LearningSummary) -> str:
     plan, last = summary.plan, summary.last
     e = plan.estimator
     beta = "" if e.kl == "none" else f", KL {e.kl} β={e.beta:g}"
+    limit = plan.sampling.max_tokens
+    at_most = "any number of tokens" if limit is None else f"at most {counted(limit, 'token')}"
     lines = [
-        f"# {visible(plan.policy, 80)}, {plan.steps} steps of {plan.prompts} × {plan.group} completions",
+        f"# {visible(plan.policy, 80)}, {counted(plan.steps, 'step')} of {plan.prompts} × {counted(plan.group, 'completion')}",
         "",
         f"Estimator {plan.preset}: baseline {e.baseline}, scale {e.scale}{beta}, divided by {e.normalisation}. "
         + (f"Biased, and named on purpose: {'; '.join(plan.biased)}." if plan.biased else "Unbiased."),
-        f"Reward by {visible(plan.scorer, 80)}, temperature {plan.sampling.temperature:g}, at most "
-        f"{plan.sampling.max_tokens} tokens. Measured on {visible(plan.dev, 120)}; KL and truncation are of completions.",
+        f"Reward by {visible(plan.scorer, 80)}, temperature {plan.sampling.temperature:g}, "
+        f"{at_most}. Measured on {visible(plan.dev, 120)}; KL and truncation are of completions.",
         "",
         *_changes(summary),
         "",
         *(f"- {finding}." for finding in summary.findings),
         f"- KL to the base policy: {last.kl_exact:.3f} nats a completion (exact in every state visited, "
-        f"{last.completions} completions). Entropy: {last.entropy_exact:.4f} nats a token.",
-        f"- Spent: {summary.completions:,} completions, {summary.tokens:,} tokens. Not judged: {summary.failed:,}. "
+        f"{counted(last.completions, 'completion')}). Entropy: {last.entropy_exact:.4f} nats a token.",
+        f"- Spent: {counted(summary.completions, 'completion')}, {counted(summary.tokens, 'token')}. Not judged: {summary.failed:,}. "
         f"Truncated: {summary.truncated:,}. Tokenised otherwise than their text would be: {summary.drift:,}.",
         "",
         *_curve(summary),
@@ -54,7 +57,7 @@ def _changes(summary: LearningSummary) -> list[str]:
 
 def _curve(summary: LearningSummary) -> list[str]:
     rows = [_change(f"pass@{point.k}", point.change) for point in summary.curve]
-    how = "exact, from probabilities" if summary.plan.exact else f"from {summary.plan.draws} draws"
+    how = "exact, from probabilities" if summary.plan.exact else f"from {counted(summary.plan.draws, 'draw')}"
     crossed = (
         f"The curves cross: from k = {summary.crossing} on, the base policy solves more, beyond its interval."
         if summary.crossing is not None
@@ -82,17 +85,15 @@ def equal_sentences(equal: EqualTokens) -> list[str]:
     elif equal.n == 1:
         same = "one draw of the base policy is as good as one of the learned policy: training saves no draws"
     else:
-        same = (
-            f"{equal.n} draws of the base policy and a perfect selector are as good as one draw of the learned policy"
-        )
+        same = f"{counted(equal.n, 'draw')} of the base policy and a perfect selector are as good as one draw of the learned policy"
     after = "" if equal.break_even is None else f"; training is the cheaper way after {equal.break_even:,.0f} examples"
     known = (
         "beyond the measured curve" if equal.budget_pass is None else f"{equal.budget_pass:.4f} with a perfect selector"
     )
-    draws = "1 draw" if equal.budget_n == 1 else f"{equal.budget_n:,} draws"
+    draws = counted(equal.budget_n, "draw")
     return [
         f"{same}{after}.",
-        f"Training spent {equal.training_tokens:,} tokens. Spent on the dev examples instead they are {draws} "
+        f"Training spent {counted(equal.training_tokens, 'token')}. Spent on the dev examples instead they are {draws} "
         f"an example of the base policy: {known}.",
     ]
 

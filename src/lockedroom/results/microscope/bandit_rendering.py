@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from lockedroom.results.microscope.bandit import BanditResult, BaselineTable, DrawLine, StepLine
 from lockedroom.results.text_table import text_table
+from lockedroom.wording import counted
 
 SHOWN_COLUMNS = 8
 
@@ -28,12 +29,12 @@ def render_slowly(result: BanditResult, draws: Sequence[DrawLine], steps: Sequen
 
 def _head(result: BanditResult) -> str:
     s = result.setting
-    drawn = f"{s.draws} draw{'s' * (s.draws > 1)} × {s.rounds} round{'s' * (s.rounds > 1)} an update"
+    drawn = f"{counted(s.draws, 'draw')} × {counted(s.rounds, 'round')} an update"
     more = [f"sabotage: {s.sabotage}"] if s.sabotage != "none" else []
     more += [f"credit to the {s.credit} step only"] if s.credit != "both" else []
     return "\n".join([
         f"{s.world}: {result.about}",
-        ", ".join([f"baseline {s.baseline}", drawn, f"{s.steps} updates", f"rate {s.learning_rate:g}", f"seed {s.seed}", *more]),
+        ", ".join([f"baseline {s.baseline}", drawn, f"{counted(s.steps, 'update')}", f"rate {s.learning_rate:g}", f"seed {s.seed}", *more]),
     ])  # fmt: skip
 
 
@@ -80,7 +81,7 @@ def _compared(table: BaselineTable) -> list[str]:
         "what is subtracted",
     )
     lines = [
-        f"The gradient that learning starts with, from {table.draws} draws of one round (exact, and by the learner itself):"
+        f"The gradient that learning starts with, from {counted(table.draws, 'draw')} of one round (exact, and by the learner itself):"
     ]
     lines += text_table(header, rows, numbers=(1, 2, 3, 4, 5))
     b, mean = table.optimal, table.expected_reward
@@ -143,7 +144,7 @@ def _slow_term(
     told = credited(result, t)
     gradient = "   ".join(f"{action} {_signed(weight)}" for action, weight in weights)
     moves = "   ".join(f"{action} {_signed(told * rate * advantage * weight / n)}" for action, weight in weights)
-    share = f" / {n} draws" if n > 1 else ""
+    share = f" / {counted(n, 'draw')}" if n > 1 else ""
     sign = " × −1" if told < 0 else (" × 0, no credit" if told == 0 else "")
     return [
         f"    {of_step}advantage {_pay(draw.reward)} − {baseline:.3f} = {_signed(advantage)}, {asked}",

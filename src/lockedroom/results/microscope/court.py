@@ -11,6 +11,7 @@ from lockedroom.learning.enumeration import BaselineFacts
 from lockedroom.learning.estimator import Estimator
 from lockedroom.results.text_table import text_table
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 SEVERITY: tuple[Verdict, ...] = ("UNBIASED", "BIASED", "BROKEN")
 
@@ -144,7 +145,7 @@ def _legend(result: CourtResult) -> list[str]:
         "bias: ‖E[gradient] − ∇J‖ / ‖∇J‖, exact: every batch of 2 prompts × 2 completions is listed (the worst of bandit, "
         "text world and, for reuse, its second update). cosine, length: of the expected gradient against ∇J. KL cosine: of "
         "the KL term alone.",
-        f"large world: the bias's 99.9 % interval from {result.samples:,} drawn batches of 3 prompts × 4 completions, which "
+        f"large world: the bias's 99.9 % interval from {counted(result.samples, 'drawn batch')} of 3 prompts × 4 completions, which "
         "cannot be listed.",
         "noise: variance of a batch's gradient at length one, over that of REINFORCE with the best constant baseline of each "
         "prompt (b*); noise of 4: the same in the large world. ms: CPU time of loss and gradient for 512 completions of at most 8 tokens.",
@@ -155,7 +156,7 @@ def _combined(result: CourtResult) -> str:
     counts = {verdict: sum(one.verdict == verdict for one in result.combinations) for verdict in SEVERITY}
     wrong = [one for one in result.combinations if not one.agrees]
     text = (
-        f"All {len(result.combinations)} combinations of baseline, scale, KL, placement and normalisation, by enumeration: "
+        f"All {counted(len(result.combinations), 'combination')} of baseline, scale, KL, placement and normalisation, by enumeration: "
         + ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     )
     if not wrong:

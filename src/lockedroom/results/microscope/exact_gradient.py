@@ -11,6 +11,7 @@ from lockedroom.learning.exact_gradient import GradientFinding
 from lockedroom.records import PolicySpec
 from lockedroom.results.text_table import text_table
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 
 class JudgedGradient(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,9 +64,9 @@ class ExactGradientResult(msgspec.Struct, frozen=True, kw_only=True):
 def render_exact_gradient(result: ExactGradientResult) -> str:
     """Return the court's table on a real policy as Markdown."""
     lines = [
-        f"{visible(result.policy.name, 80)} ({result.parameters:,} parameters), {len(result.examples)} examples of "
+        f"{visible(result.policy.name, 80)} ({counted(result.parameters, 'parameter')}), {counted(len(result.examples), 'example')} of "
         f"{visible(result.dataset, 120)}, scorer {result.scorer}",
-        f"exact J = {result.objective:.6f}, ‖∇J‖ = {result.gradient_norm:.4f}: the sum of {result.sequences:,} token sequences, "
+        f"exact J = {result.objective:.6f}, ‖∇J‖ = {result.gradient_norm:.4f}: the sum of {counted(result.sequences, 'token sequence')}, "
         f"all that the scorer pays (at most {result.disagreement:.0e} from the probabilities of evaluate --exact)",
         "",
     ]
@@ -114,7 +115,7 @@ def _said(one: JudgedGradient) -> str:
 
 def _legend(result: ExactGradientResult) -> list[str]:
     return [
-        f"{result.batches:,} batches of the same {len(result.examples)} examples × {result.group} completions, through the trainer's own "
+        f"{counted(result.batches, 'batch')} of the same {counted(len(result.examples), 'example')} × {counted(result.group, 'completion')}, through the trainer's own "
         "update. bias: ‖E[gradient] − ∇J‖ / ‖∇J‖; length: of E[gradient] along ∇J; both with 99.9 % intervals.",
         "cosine: of the mean of all batches with ∇J; if noise alone: what a gradient exactly along ∇J would show with that much "
         "noise; one batch: mean cosine of single batches. noise: variance at length one, over that of REINFORCE.",

@@ -7,6 +7,7 @@ import msgspec
 from lockedroom.errors import BadInput
 from lockedroom.results.microscope.bandit import LARGEST_SEED, MOST_COMPLETIONS
 from lockedroom.results.text_table import text_table
+from lockedroom.wording import counted
 
 FORMAT = "lockedroom.frontier/1"
 RESULT_JSON, RESULT_MD = "summary.json", "summary.md"
@@ -116,9 +117,9 @@ def render_frontier(result: FrontierResult) -> str:
     lines = [
         f"{s.world}: {result.about}",
         f"π_ref earns {result.reference_reward:.4f}; the best answers alone would earn {result.ceiling:.4f}. An answer is "
-        f"{result.tokens} tokens. KL in nats a completion.",
+        f"{counted(result.tokens, 'token')}. KL in nats a completion.",
         "",
-        f"Learned at each β ({s.steps} updates × {s.draws} draws a prompt, seed {s.seed}), against π* ∝ π_ref·exp(R/β):",
+        f"Learned at each β ({counted(s.steps, 'update')} × {counted(s.draws, 'draw')} a prompt, seed {s.seed}), against π* ∝ π_ref·exp(R/β):",
     ]
     rows = [
         (f"{one.beta:g}", f"{one.reward:.4f}", f"{one.optimum_reward:.4f}", _nats(one.kl), _nats(one.optimum_kl),

@@ -20,6 +20,7 @@ from lockedroom.results.text_table import text_table
 from lockedroom.stats.intervals import Interval, mean_t_interval
 from lockedroom.stats.one_run import RunEstimate, RunSums, estimate_run
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 FORMAT = "lockedroom.goodhart/1"
 RESULT_JSON, RESULT_MD, MEASURED = "summary.json", "summary.md", "measured.jsonl"
@@ -238,8 +239,8 @@ def render_goodhart(result: GoodhartResult) -> str:
     lines = [
         f"# Trained on {visible(setting.proxy, 60)}, measured with {visible(setting.strict, 60)}",
         "",
-        f"{visible(setting.policy, 80)}, {setting.steps} steps of {setting.prompts} × {setting.group}; every measurement is "
-        f"{setting.examples} dev examples × {setting.draws} draws, judged by both scorers.",
+        f"{visible(setting.policy, 80)}, {counted(setting.steps, 'step')} of {setting.prompts} × {setting.group}; every measurement is "
+        f"{counted(setting.examples, 'dev example')} × {counted(setting.draws, 'draw')}, judged by both scorers.",
     ]
     for arm in result.arms:
         lines += ["", f"## KL weight β = {arm.beta:g}", "", *_table(arm), "", *_says(arm, setting)]

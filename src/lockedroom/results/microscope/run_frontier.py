@@ -27,6 +27,7 @@ from lockedroom.stats.frontier import optimum, reward_at_kl
 from lockedroom.stats.pass_at_k import pass_at_k_of_probability
 from lockedroom.stats.selection import best_of_n_kl_binary, best_of_n_kl_bound
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 FORMAT = "lockedroom.run-frontier/1"
 NS = (1, 2, 4, 8, 16, 32, 64)
@@ -170,7 +171,7 @@ def _place(path: Path, summary: LearningSummary, rates: Sequence[float], best: S
 def render_run_frontier(result: RunFrontier) -> str:
     """Return the frontier as two tables of text."""
     lines = [
-        f"Learned from {visible(result.policy, 80)}, measured on {result.examples:,} examples of {visible(result.dev, 120)}; exact: "
+        f"Learned from {visible(result.policy, 80)}, measured on {counted(result.examples, 'example')} of {visible(result.dev, 120)}; exact: "
         "pass@1 and KL (nats a completion).",
         "",
     ]

@@ -8,6 +8,7 @@ import msgspec
 
 from lockedroom.results.text_table import text_table
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 LONGEST_LINE, LINES_AROUND = 300, 20
 
@@ -80,7 +81,8 @@ def render_xray(xray: Xray) -> str:
     reward = "not judged" if xray.reward is None else f"reward {xray.reward:g}"
     lines = [
         f"── {_plain(xray.id, 60)} · draw {xray.draw}{step} · {_plain(xray.verdict, 80)} · {reward}",
-        f"prompt ({len(xray.prompt)} tokens)  " + " · ".join(shown_piece(one.piece, one.mark) for one in xray.prompt),
+        f"prompt ({counted(len(xray.prompt), 'token')})  "
+        + " · ".join(shown_piece(one.piece, one.mark) for one in xray.prompt),
         *_completion(xray),
         "",
         *_table(xray),
@@ -105,8 +107,9 @@ def _completion(xray: Xray) -> list[str]:
     first, last = max(0, at - LINES_AROUND), at + LINES_AROUND + 1
     cut = len(shown) - len(shown[first:last])
     parsed = "nothing was parsed" if xray.parsed is None else f"parsed '{_plain(xray.parsed, 80)}'"
+    left_out = f", {counted(cut, 'line')} left out" if cut else ""
     return [
-        f"completion ({parsed}{f', {cut:,} lines left out' if cut else ''})",
+        f"completion ({parsed}{left_out})",
         *(f"  {arrow} {line}" for arrow, line in shown[first:last]),
     ]
 
@@ -165,7 +168,7 @@ def _sums(xray: Xray) -> list[str]:
     if xray.step is not None and xray.drawn_logprob is not None:
         said += f"; {xray.drawn_logprob:.4f} when it was drawn"
     if xray.canonical is not None:
-        said += f"; the tokenizer would write this text in {xray.canonical} other tokens"
+        said += f"; the tokenizer would write this text in {counted(xray.canonical, 'other token')}"
     return [said]
 
 

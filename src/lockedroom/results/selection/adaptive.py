@@ -21,6 +21,7 @@ from lockedroom.safeguards.manifest import Manifest
 from lockedroom.scorer.builtin import BuiltinScorer
 from lockedroom.stats.intervals import Interval
 from lockedroom.stats.one_run import RunSums, estimate_run
+from lockedroom.wording import counted
 
 FORMAT = "lockedroom.adaptive/1"
 ADAPTIVE_JSON, ATTEMPTS = "adaptive.json", "attempts.jsonl"
@@ -167,7 +168,7 @@ def render_adaptive(found: Adaptive, confidence: float) -> str:
     around = "" if interval is None else f"   {confidence:.0%} interval [{interval.low:.3f}, {interval.high:.3f}]"
     full = found.examples * found.budget
     lines = [
-        f"solved       {found.solved:,} of {found.examples:,} examples ({found.solved / found.examples:.4f})",
+        f"solved       {found.solved:,} of {counted(found.examples, 'example')} ({found.solved / found.examples:.4f})",
         f"draws        {found.draws:,} of {full:,}: {found.saved:,} ({found.saved / full:.1%}) were never made",
         f"an example   {found.draws_each:.3f} draws{around}",
     ]
@@ -175,5 +176,5 @@ def render_adaptive(found: Adaptive, confidence: float) -> str:
         each = "" if found.tokens_per_solved is None else f", {found.tokens_per_solved:.1f} a solved example"
         lines.append(f"tokens       {found.tokens:,}, {found.tokens / found.examples:.2f} an example{each}")
     if found.failed:
-        lines.append(f"failures     {found.failed:,} draws could not be judged: drawing went on after them")
+        lines.append(f"failures     {counted(found.failed, 'draw')} could not be judged: drawing went on after them")
     return "\n".join(lines) + "\n"

@@ -28,6 +28,7 @@ from lockedroom.stats.selection import (
     winners_curse,
 )
 from lockedroom.stats.verified_draws import verified_accuracy_of_draws
+from lockedroom.wording import counted
 
 FORMAT = "lockedroom.selection/2"
 SHOWN = 5
@@ -307,26 +308,26 @@ def _notes(sums: SelectionSums, curve: Curve | None) -> list[str]:
     left = [n for n in sums.plan.ns if sums.draws % n]
     if left:
         notes.append(
-            f"{sums.draws} draws do not divide into groups of {', '.join(map(str, left))}: the draws left over are in no "
+            f"{counted(sums.draws, 'draw does', 'draws do')} not divide into groups of {', '.join(map(str, left))}: the draws left over are in no "
             "group there"
         )
     if sums.failed:
         notes.append(
-            f"{sums.failed:,} of {sums.examples * sums.draws:,} draws could not be judged: they are in no estimate; a "
+            f"{sums.failed:,} of {counted(sums.examples * sums.draws, 'draw')} could not be judged: they are in no estimate; a "
             "selector that sees verdicts takes one only where nothing else was judged"
         )
     silent = sum(not scored for scored, _ in sums.ps.values())
     if silent:
         notes.append(
-            f"{silent:,} of {sums.examples:,} examples have no judged draw: they are in no curve and no accuracy"
+            f"{silent:,} of {counted(sums.examples, 'example has', 'examples have')} no judged draw: they are in no curve and no accuracy"
         )
     if sums.proxy_failed:
         notes.append(
-            f"the proxy could not judge {sums.proxy_failed:,} draws: it takes one only where it judged nothing else"
+            f"the proxy could not judge {counted(sums.proxy_failed, 'draw')}: it takes one only where it judged nothing else"
         )
     if curve is not None and curve.unequal_draws is not None:
         notes.append(
-            f"examples have between {curve.draws_min} and {curve.draws_max} judged draws: the curves stop at "
+            f"examples have between {curve.draws_min} and {counted(curve.draws_max, 'judged draw')}: the curves stop at "
             f"k = {curve.draws_min} (the common minimum), and each example keeps all its draws"
         )
     if not sums.answers and sums.plan.parse != NO_PARSER:

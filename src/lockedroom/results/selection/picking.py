@@ -28,6 +28,7 @@ from lockedroom.results.selection.selectors import (
 from lockedroom.stats.intervals import Interval
 from lockedroom.stats.pass_at_k import UnequalDraws
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 AnySelector: TypeAlias = Selector | JudgedSelector | BatchSelector
 
@@ -207,8 +208,8 @@ def _choose(selector: Selector | JudgedSelector, asked: Asked, pool: Pool, here:
         chosen = selector.select(asked, completions)
     if type(chosen) is not int or not 0 <= chosen < len(completions):
         raise BadInput(
-            f"selector: returned {visible(repr(chosen), 60)} for id {visible(asked.id, 60)!r} with {len(completions)} "
-            "completions; it must return a position from 0 to one less than their number"
+            f"selector: returned {visible(repr(chosen), 60)} for id {visible(asked.id, 60)!r} with "
+            f"{counted(len(completions), 'completion')}; it must return a position from 0 to one less than their number"
         )
     return chosen
 
@@ -224,7 +225,7 @@ def check_ns(ns: Sequence[int], draws: int) -> tuple[int, ...]:
         return (*powers, draws)
     for n in ns:
         if not 1 <= n <= draws:
-            raise BadInput(f"--n {n}: every example has {draws} draws; ask for 1 to {draws}, or draw more")
+            raise BadInput(f"--n {n}: every example has {counted(draws, 'draw')}; ask for 1 to {draws}, or draw more")
     if list(ns) != sorted(set(ns)):
         raise BadInput(f"--n {','.join(map(str, ns))}: give ascending numbers, each once")
     return tuple(ns)

@@ -11,6 +11,7 @@ from lockedroom.results.text_table import text_table
 from lockedroom.stats.intervals import Interval
 from lockedroom.stats.one_run import RunEstimate
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 CURVE_ROWS = 12
 INTERVAL_AT = 3  # the column of `bought` that is not a number
@@ -27,7 +28,7 @@ def render_selection(selection: Selection) -> str:
     lines = [
         f"# Selection by {visible(plan.selector, 80)}",
         "",
-        f"{selection.examples:,} examples × {_draws(selection.draws)}. The policy does not change: this is selection, not "
+        f"{counted(selection.examples, 'example')} × {counted(selection.draws, 'draw')}. The policy does not change: this is selection, not "
         "learning.",
         "",
         *_table(bought(selection), text=INTERVAL_AT),
@@ -166,12 +167,12 @@ def _diversity(selection: Selection) -> str:
     spread, parse = selection.diversity, selection.plan.parse
     if parse == NO_PARSER:
         return (
-            f"- Diversity: {spread.texts:.2f} different texts of {_draws(selection.draws)}; answers were not read, so maj@n is "
+            f"- Diversity: {spread.texts:.2f} different texts of {counted(selection.draws, 'draw')}; answers were not read, so maj@n is "
             "unknown: --parse names what reads them."
         )
     return (
         f"- Diversity: {spread.texts:.2f} different texts and {spread.answers:.2f} different parsed answers of "
-        f"{_draws(selection.draws)}; no answer parsed from {spread.unparsed:.1%} (parsed by {visible(parse, 60)})."
+        f"{counted(selection.draws, 'draw')}; no answer parsed from {spread.unparsed:.1%} (parsed by {visible(parse, 60)})."
     )
 
 
@@ -201,7 +202,7 @@ def _confirmed(found: Confirmed) -> str:
         drop += f" [{found.drop_interval.low:.4f}, {found.drop_interval.high:.4f}]"
     return (
         f"- Confirmed: n = {found.n} looked best of {found.candidates}, with {_number(found.measured, 4)} (expected inflation of a "
-        f"winner: {inflation}). On {found.fresh_draws} fresh draws: {_value(found.fresh)} {_interval(found.fresh)}{drop}."
+        f"winner: {inflation}). On {counted(found.fresh_draws, 'fresh draw')}: {_value(found.fresh)} {_interval(found.fresh)}{drop}."
     )
 
 
@@ -210,10 +211,6 @@ def _listed(listed: Listed) -> str:
         return "0 examples"
     shown = ", ".join(visible(name, 40) for name in listed.first)
     return f"{listed.count:,} ({shown}{', …' if listed.count > len(listed.first) else ''})"
-
-
-def _draws(count: int) -> str:
-    return "1 draw" if count == 1 else f"{count:,} draws"
 
 
 def _value(estimate: RunEstimate | None) -> str:

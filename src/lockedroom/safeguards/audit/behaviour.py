@@ -16,6 +16,7 @@ from lockedroom.safeguards.audit.asking import Asker, Clock, Question, Said, is_
 from lockedroom.safeguards.audit.cases import Case, Kind, answer_key
 from lockedroom.safeguards.audit.report import Hit, What, what_failed
 from lockedroom.safeguards.audit.surroundings import C_LOCALE, installed_locale
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     from lockedroom.safeguards.audit.examination import Examination
@@ -142,7 +143,7 @@ def _compared(how: str, before: Sequence[Said | None], after: Sequence[Said | No
             deadly.append((position, other))
         elif not is_deadly(one) and not same(one, other):
             differing.append((position, other))
-    no_room = f"{without_thread} questions were not asked {how}: --scorer-memory leaves no room for threads; raise it"
+    no_room = f"{counted(without_thread, 'question was', 'questions were')} not asked {how}: --scorer-memory leaves no room for threads; raise it"
     return Way(how, after, differing, deadly, unasked, (no_room,) if without_thread else ())
 
 
@@ -161,7 +162,7 @@ def _drift(asker: Asker, asked: Sequence[Question], plain: Sequence[Said | None]
         for (position, first), now in zip(part, said, strict=True):
             if now is not None and not same(now, first):
                 found = [(position, now)]
-                note = f"its verdicts drift: the first difference came within {calls + _AT_ONCE:,} calls"
+                note = f"its verdicts drift: the first difference came within {counted(calls + _AT_ONCE, 'call')}"
                 how = "after thousands of calls" if calls else how
                 return (
                     Way(how, deadly=found, notes=(note,))
@@ -169,4 +170,4 @@ def _drift(asker: Asker, asked: Sequence[Question], plain: Sequence[Said | None]
                     else Way(how, differing=found, notes=(note,))
                 )
         calls += len(list(itertools.takewhile(lambda one: one is not None, said)))
-    return Way(how, notes=(f"no drift over {calls:,} calls in one process",))
+    return Way(how, notes=(f"no drift over {counted(calls, 'call')} in one process",))

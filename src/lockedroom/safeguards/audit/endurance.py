@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lockedroom.safeguards.audit.asking import is_deadly
 from lockedroom.safeguards.audit.cases import Case
 from lockedroom.safeguards.audit.families import Seed
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     from lockedroom.safeguards.audit.examination import Examination
@@ -71,7 +72,7 @@ def _growing(seed: Seed) -> Iterator[list[Case]]:
                 filled = seed.fill(template.replace("{s}", "\0"))
                 if filled is not None:
                     text = filled.replace("\0", piece * (size // len(piece)))
-                    cases.append(_case(seed, f"{size:,} characters of {name} in {template}", text))
+                    cases.append(_case(seed, f"{counted(size, 'character')} of {name} in {template}", text))
             if cases:
                 yield cases
 

@@ -37,6 +37,7 @@ from lockedroom.safeguards.audit.report import (
 from lockedroom.safeguards.audit.shrinking import shrink
 from lockedroom.safeguards.audit.surroundings import installed_locale
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 MOST_SEEDS = 6
 CASES_A_SEED = 1300
@@ -163,7 +164,7 @@ def _fit(exam: Examination) -> list[str]:
         ]
     if fitting < len(exam.seeds):
         exam.notes.append(
-            f"the scorer is slow ({a_call * 1000:.1f} ms a call): {fitting} of {len(exam.seeds)} goldens were transformed"
+            f"the scorer is slow ({a_call * 1000:.1f} ms a call): {fitting} of {counted(len(exam.seeds), 'golden was', 'goldens were')} transformed"
         )
         exam.seeds = exam.seeds[:fitting]
     return []
@@ -183,7 +184,7 @@ def report_of(exam: Examination, reasons: list[str], earned: constants.Constants
     if exam.ledger.parts:
         most, text = exam.ledger.largest_part
         exam.notes.append(
-            f"{exam.ledger.parts:,} wrong texts get a part of the reward, {most:g} at most, which does not count as paid: {visible(text, 100)}"
+            f"{counted(exam.ledger.parts, 'wrong text gets', 'wrong texts get')} a part of the reward, {most:g} at most, which does not count as paid: {visible(text, 100)}"
         )
     if reasons:
         verdict = Verdict.NOT_AUDITED
@@ -197,7 +198,7 @@ def report_of(exam: Examination, reasons: list[str], earned: constants.Constants
     elif exam.ledger.unasked:
         verdict = Verdict.NOT_AUDITED
         reasons = [
-            f"{exam.ledger.unasked:,} questions were given up after calls that ran out of time and did not when repeated; audit again on a "
+            f"{counted(exam.ledger.unasked, 'question was', 'questions were')} given up after calls that ran out of time and did not when repeated; audit again on a "
             "quieter machine, or raise --scorer-timeout"
         ]
     else:
@@ -273,7 +274,9 @@ def _findings(exam: Examination) -> list[Finding]:
         read = hit_reading(smallest, golden_of)
         findings.append(make_finding(len(findings) + 1, group, smallest, exam.ledger, read))
     if len(groups) > MOST_FINDINGS:
-        exam.notes.append(f"{len(groups) - MOST_FINDINGS} more groups of hits were not made findings")
+        exam.notes.append(
+            f"{counted(len(groups) - MOST_FINDINGS, 'more group of hits was', 'more groups of hits were')} not made findings"
+        )
     return findings
 
 

@@ -32,6 +32,7 @@ from lockedroom.safeguards.audit.characters import (
 from lockedroom.safeguards.audit.decimals import decimal_of, near_decimals
 from lockedroom.safeguards.audit.encodings import encoded
 from lockedroom.safeguards.audit.structured import other_structures
+from lockedroom.wording import counted
 
 _FIELD = re.compile(r"\{(g|b|n|a|u|w|x|p|d1|dr)\}")
 MOST_CUTS = 100
@@ -197,7 +198,7 @@ def truncation_windows(seed: Seed) -> Iterator[Variant]:
         yield "answer cut off", before + answer[:cut] + after, ()
         yield "answer cut off", before + answer[cut + 1 :] + after, ()
     for size in (1, 8, 56, 64, 249, 256, 1016, 4096, 65_536):
-        yield f"after {size} digits", before + answer + "1" * size + after, ("1" * size,)
+        yield f"after {counted(size, 'digit')}", before + answer + "1" * size + after, ("1" * size,)
         yield "far behind text", f"{'x' * size}{before}{seed.wrong}{after}", ("x" * size,)
         yield "far before text", before + seed.wrong + after + "x" * size, ("x" * size,)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from lockedroom.errors import BadInput
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 PLACE = "{answer}"
 # The grammar is a person's own expression; one that backtracks without end must not take the audit with it.
@@ -54,7 +55,7 @@ def _time_limit(template: str, text: str) -> Iterator[None]:
 
     def interrupt(*_: Any) -> None:
         raise BadInput(
-            f"--grammar {visible(template, 100)!r}: took longer than {LONGEST_S:g} s on a text of {len(text):,} characters, "
+            f"--grammar {visible(template, 100)!r}: took longer than {LONGEST_S:g} s on a text of {counted(len(text), 'character')}, "
             f"{visible(text, 60)!r}; write it without nested repeats"
         )
 

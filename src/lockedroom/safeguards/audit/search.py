@@ -18,6 +18,7 @@ from lockedroom.safeguards.audit.cases import Case, answer_key, numbers_in
 from lockedroom.safeguards.audit.characters import CONTROLS, INVISIBLE, LINE_BREAKS, SPACES, SURROGATES
 from lockedroom.safeguards.audit.families import Seed
 from lockedroom.safeguards.audit.report import Hit, What, what_failed
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     from hypothesis import Phase, settings
@@ -49,7 +50,7 @@ def search(exam: Examination) -> None:
     ]
     told = exam.ask(asked)
     exam.ledger.unasked += told.count(None)
-    exam.notes.append(f"property search: {len(drawn):,} texts asked")
+    exam.notes.append(f"property search: {counted(len(drawn), 'text')} asked")
     for prop in (_inserted, _two_answers, _no_answer, _no_verdict, *([] if exam.plan.grammar is None else [_refused])):
         hunt = _Hunt(exam, prop)
         for (position, text), said in zip(drawn, told, strict=True):

@@ -18,6 +18,7 @@ from lockedroom.safeguards.audit.asking import Question, Said
 from lockedroom.safeguards.audit.cases import Case, Golden, Kind, answer_key
 from lockedroom.safeguards.audit.families import FAMILIES, Seed, non_strings, sweep
 from lockedroom.safeguards.audit.report import Hit, What, what_failed
+from lockedroom.wording import counted
 
 if TYPE_CHECKING:
     from lockedroom.safeguards.audit.examination import Examination
@@ -74,7 +75,7 @@ def baseline(exam: Examination) -> list[str]:
         elif any(other is None or other.result != first.result for other in said):
             trouble.append(f"golden {golden.id!r} gets another verdict when asked again")
             exam.ledger.hits.append(Hit(msgspec.structs.replace(case, attack="when repeated"), first, What.UNSTABLE))
-    return trouble[:3] + ([f"and {len(trouble) - 3} more goldens"] if len(trouble) > 3 else [])
+    return trouble[:3] + ([f"and {counted(len(trouble) - 3, 'more golden')}"] if len(trouble) > 3 else [])
 
 
 def attack(exam: Examination) -> None:
