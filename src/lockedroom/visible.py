@@ -32,6 +32,21 @@ def visible(text: str, limit: int | None = None) -> str:
     return out if len(shown) == len(text) else f"{out} … (+{counted(len(text) - len(shown), 'character')})"
 
 
+def display_width(text: str) -> int:
+    """Return how many columns of a terminal the text takes: two for a CJK character or an emoji, none for a combining mark."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def padded(text: str, width: int, fill: str = " ", *, right: bool = False) -> str:
+    """Return the text filled up to `width` columns of a terminal, set right if asked; a longer one as it is."""
+    missing = fill * (width - display_width(text))
+    return missing + text if right else text + missing
+
+
 def ascii_json(encoded: bytes) -> str:
     """Return JSON with everything outside printable ASCII escaped: the same values, and nothing a terminal obeys."""
     return re.sub(r"[^ -~\n]", _json_escape, encoded.decode())

@@ -93,7 +93,7 @@ def _print_rates(run: Path, show: int, *, as_json: bool) -> int:
 def describe(example: Example, record: Record, limit: int | None) -> str:
     """Return one record as a block of text, safe for a terminal."""
     from lockedroom.records import Score
-    from lockedroom.visible import visible
+    from lockedroom.visible import padded, visible
 
     result = record.result
     if isinstance(result, Score):
@@ -115,7 +115,7 @@ def describe(example: Example, record: Record, limit: int | None) -> str:
     facts = "" if completion is None else _facts(completion.logprob, completion.finish_reason)
     return "\n".join(
         [
-            title.ljust(_rule_width(), "─"),
+            padded(title, _rule_width(), "─"),
             f"prompt      {visible(example.prompt, limit)}",
             f"expected    {visible(str(example.expected_answer), limit)}",
             f"completion  {text}{facts}",

@@ -10,6 +10,8 @@ import io
 import re
 from typing import TYPE_CHECKING, TextIO
 
+from lockedroom.visible import display_width
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -119,7 +121,6 @@ class TerminalMarkdown(io.TextIOBase):
 
     def _stack(self, header: list[str], rows: list[list[str]]) -> None:
         """A table that does not fit, row by row: what a column is called, then its cell; nothing is cut off."""
-        from rich.cells import cell_len
         from rich.text import Text
 
         for name, *cells in rows:
@@ -128,7 +129,7 @@ class TerminalMarkdown(io.TextIOBase):
                 if not cell:
                     continue
                 part = Text.assemble((f"{title} ".lstrip(), "dim"), _styled(cell))
-                if line.cell_len + 3 + cell_len(part.plain) > self._console.width or not parts:
+                if line.cell_len + 3 + display_width(part.plain) > self._console.width or not parts:
                     self._console.print(line)
                     line = Text("  ")
                 else:
@@ -143,16 +144,14 @@ def column_widths(header: list[str], rows: list[list[str]], numbers: list[int], 
 
     Numbers and intervals are never folded, headings between words only, and a word of text only beyond `LONGEST_WORD`.
     """
-    from rich.cells import cell_len
-
     columns = [[row[i] for row in rows] for i in range(len(header))]
     widths, least = [], []
     for i, (name, column) in enumerate(zip(header, columns, strict=True)):
-        whole = max(map(cell_len, column), default=0)
-        words = [min(cell_len(word), LONGEST_WORD) for cell in column for word in _WORD.findall(cell)]
-        in_name = max(map(cell_len, name.split()), default=0)
+        whole = max(map(display_width, column), default=0)
+        words = [min(display_width(word), LONGEST_WORD) for cell in column for word in _WORD.findall(cell)]
+        in_name = max(map(display_width, name.split()), default=0)
         least.append(max(in_name, whole if i in numbers else max(words, default=0)))
-        widths.append(max(least[-1], whole, cell_len(name)))
+        widths.append(max(least[-1], whole, display_width(name)))
     room -= GAP * (len(header) - 1)
     while sum(widths) > room:
         widest = max(range(len(widths)), key=lambda i: (widths[i] > least[i], widths[i]))

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lockedroom.visible import display_width, padded
+
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: Sequence[int]) -> list[str]:
-    """Return the lines of a Markdown table with aligned columns; those at `numbers` are set right.
+    """Return the lines of a Markdown table with columns that line up in a terminal; those at `numbers` are set right.
 
     A column without a name in which every cell is empty is left out; a bar in a cell is escaped, as Markdown wants it.
     """
     rows = [[cell.replace("|", "\\|") for cell in row] for row in rows]
     keep = [i for i, name in enumerate(header) if name or any(row[i] for row in rows)]
-    widths = [max(len(header[i]), *(len(row[i]) for row in rows), 3) if rows else max(len(header[i]), 3) for i in keep]
+    widths = [max(3, *(display_width(row[i]) for row in (header, *rows))) for i in keep]
 
     def line(cells: Sequence[str]) -> str:
-        parts = [
-            cells[i].rjust(width) if i in numbers else cells[i].ljust(width)
-            for i, width in zip(keep, widths, strict=True)
-        ]
+        parts = [padded(cells[i], width, right=i in numbers) for i, width in zip(keep, widths, strict=True)]
         return "| " + " | ".join(parts) + " |"
 
     rule = ["-" * (width - 1) + (":" if i in numbers else "-") for i, width in zip(keep, widths, strict=True)]
