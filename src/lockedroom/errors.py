@@ -36,7 +36,13 @@ class MissingExtra(BadInput):
 
 
 class CannotWrite(BadInput):
-    """A run folder or file could not be written; what was finished before stays on disk."""
+    """A run folder or file could not be written; what was finished before stays on disk.
+
+    `full`: the path for which there is no room. What can be done after making some depends on the command, so the command
+    line says it.
+    """
+
+    full: str | None = None
 
 
 class NotComparable(LockedroomError):

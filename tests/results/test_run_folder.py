@@ -98,7 +98,10 @@ def test_a_finished_run_is_never_written_into(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_run_is_only_continued_when_asked(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="an unfinished run is here already; continue it with --resume"):
+    with pytest.raises(
+        BadInput,
+        match="an unfinished run is here already; continue it with --resume if evaluate, select or learn began it",
+    ):
         RunFolder(_begun(tmp_path / "run", b""), CONFIG_BYTES, draws=1, resume=False)
 
 
@@ -174,10 +177,12 @@ def test_an_atomic_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: P
 
 
 def test_a_full_disk_is_told_apart_from_other_trouble(tmp_path: Path) -> None:
-    with pytest.raises(CannotWrite, match=r"No space left on device; free some space and continue with --resume"):
+    with pytest.raises(CannotWrite, match=r"No space left on device; free some space$") as trouble:
         _write_to(Path("/dev/full"))
-    with pytest.raises(CannotWrite, match="choose another --out"):
+    assert trouble.value.full == "/dev/full"
+    with pytest.raises(CannotWrite, match="choose another --out") as trouble:
         _write_to(tmp_path / "absent" / "f")
+    assert trouble.value.full is None
 
 
 def _write_to(path: Path) -> None:

@@ -16,10 +16,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from lockedroom._version import __version__
 from lockedroom.cli.parsing import CommandParser, GroupedHelp
-from lockedroom.errors import BadInput, LockedroomError
+from lockedroom.errors import BadInput, CannotWrite, LockedroomError
 from lockedroom.visible import visible
 
 LONGEST_LINE = 4000
@@ -66,10 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = _run(parsed)
         sys.stdout.flush()
     except LockedroomError as error:
-        print("\n".join(visible(line, LONGEST_LINE) for line in f"lockedroom: {error}".split("\n")), file=sys.stderr)
+        said = f"lockedroom: {error}{_then(parsed, error)}"
+        print("\n".join(visible(line, LONGEST_LINE) for line in said.split("\n")), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("lockedroom: stopped; an unfinished run is continued with the same command and --resume", file=sys.stderr)
+        resume = "; an unfinished run is continued with the same command and --resume"
+        print(f"lockedroom: stopped{resume if _resumes(parsed) else ''}", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # The reader (head, less) has gone; nothing is wrong. Keep the interpreter from complaining at exit.
@@ -79,12 +82,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno == errno.ENAMETOOLONG:
             print(f"lockedroom: {visible(str(error.filename), 80)}: this name is too long for a file", file=sys.stderr)
             return 2
-        if error.errno != errno.ENOSPC:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print("lockedroom: the output cannot be written: no space left on the device", file=sys.stderr)
+        why = "no space left on the device" if error.errno == errno.ENOSPC else str(error.strerror).lower()
+        print(f"lockedroom: the output cannot be written: {why}", file=sys.stderr)
         return 2
     return code
+
+
+def _resumes(parsed: argparse.Namespace) -> bool:
+    return hasattr(parsed, "resume")
+
+
+def _then(parsed: argparse.Namespace, error: LockedroomError) -> str:
+    """What this command can do once there is room on the disk again."""
+    if not isinstance(error, CannotWrite) or error.full is None:
+        return ""
+    path = Path(error.full)
+    if _resumes(parsed) and any((folder / "config.toml").is_file() for folder in (path, *path.parents)):
+        return " and continue with --resume; finished records are kept"
+    out = getattr(parsed, "out", None)
+    return " and run it again" + (", with another --out" if out and Path(out).is_dir() else "")
 
 
 def _run(parsed: argparse.Namespace) -> int:

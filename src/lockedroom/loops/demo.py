@@ -28,6 +28,7 @@ from lockedroom.results.evaluation.summary import Summary
 from lockedroom.results.learning.metrics import Evaluation, StepMetrics
 from lockedroom.results.learning.summary import Change, LearningSummary
 from lockedroom.results.microscope.goodhart import Arm, GoodhartSetting
+from lockedroom.results.run_folder import writing
 from lockedroom.safeguards.audit.examination import Report
 from lockedroom.safeguards.audit.report import Verdict
 from lockedroom.stats.intervals import Interval
@@ -251,7 +252,8 @@ def _tell_holdout(stage: Stage) -> Told:
 def _tell_refusal(stage: Stage) -> Told:
     """An attempt to cheat: the same policy, a scorer with one rule relaxed under its old name, and a better number."""
     cheat = stage.out / "relaxed.py"
-    cheat.write_text(RELAXED, "utf-8")
+    with writing(cheat):
+        cheat.write_text(RELAXED, "utf-8")
     done = _measure(stage, "tiny", CHEAT, scorer=f"{cheat}:score")
     gained = f"{cheat.name} also pays for `Answer: 99`; the base policy, unchanged, now passes at {_rate(done)}"
     try:

@@ -197,7 +197,11 @@ def require_new(path: Path) -> None:
         raise BadInput(f"{path}: a finished run is here already, and runs are never written into; choose another --out")
     if path.exists() and _occupied(path):
         unfinished = (path / CONFIG).is_file()
-        advice = "continue it with --resume, or choose another --out" if unfinished else "choose another --out"
+        advice = (
+            "continue it with --resume if evaluate, select or learn began it, or choose another --out"
+            if unfinished
+            else "choose another --out"
+        )
         what = "an unfinished run is here already" if unfinished else "the folder is not empty and is not a run"
         raise BadInput(f"{path}: {what}; {advice}")
 
@@ -294,7 +298,7 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        advice = (
-            "free some space and continue with --resume; finished records are kept" if full else "choose another --out"
-        )
-        raise CannotWrite(f"{path}: cannot be written: {error.strerror}; {advice}") from None
+        advice = "free some space" if full else "choose another --out"
+        trouble = CannotWrite(f"{path}: cannot be written: {error.strerror}; {advice}")
+        trouble.full = str(path) if full else None
+        raise trouble from None

@@ -126,7 +126,8 @@ def read_manifest(run: Path) -> Manifest:
     path = run / NAME
     if not path.is_file():
         raise BadInput(
-            f"{run}: not a finished run (no {NAME}); if it was interrupted, continue it with the same command and --resume"
+            f"{run}: not a finished run (no {NAME}); if it was interrupted, continue it with the same command and --resume, or "
+            "make it again where that command has no --resume"
         )
     raw = path.read_bytes()
     try:

@@ -27,6 +27,7 @@ from lockedroom.loops.opening.policy import open_token_policy
 from lockedroom.policy.backend import Backend
 from lockedroom.protocols import TrainablePolicy
 from lockedroom.records import Completion, Example, Sampling, Score
+from lockedroom.results.run_folder import writing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,12 +89,13 @@ def warm_up(config: WarmupConfig, out: Path, *, progress: Callable[[Shown], None
         "config": msgspec.to_builtins(config),
     }
     saved = POLICY if policy.spec.kind == "huggingface" else f"{POLICY}.safetensors"
-    out.mkdir(parents=True)
-    sha256 = policy.save(out / saved, origin=origin)
     import tomli_w
 
-    (out / LOSSES).write_bytes(encode_lines(steps))
-    (out / CONFIG).write_text(tomli_w.dumps(msgspec.to_builtins(config)), "utf-8")
+    with writing(out):
+        out.mkdir(parents=True)
+        sha256 = policy.save(out / saved, origin=origin)
+        (out / LOSSES).write_bytes(encode_lines(steps))
+        (out / CONFIG).write_text(tomli_w.dumps(msgspec.to_builtins(config)), "utf-8")
     name = f"hf:{out}" if saved == POLICY else str(out / saved)
     return Warmed(out, name, sha256, steps)
 
