@@ -69,6 +69,9 @@ def _certificate(certificate: Certificate) -> Section:
             f"A person states, and nothing here shows, that {visible(field.field, 80)} is equal."
             for field in one.assumed
         ]
+        if one.drawn_once:
+            names = ", ".join(visible(field.field, 80) for field in one.drawn_once)
+            text.append(f"Both hold the very same completions, drawn once: what nobody declared is the same ({names}).")
     return Section(
         title="Comparison certificate",
         text=text,

@@ -33,6 +33,7 @@ from lockedroom.results.comparison.paired_numbers import (
 from lockedroom.results.comparison.room_difference import (
     FieldDifference,
     assume_equal,
+    drawn_once,
     find_differences,
     refuse,
     room_fields,
@@ -41,6 +42,7 @@ from lockedroom.results.evaluation.inspection import read_summary
 from lockedroom.results.evaluation.summary import Summary
 from lockedroom.results.notebook import as_html
 from lockedroom.results.run_folder import EXAMPLES, RECORDS
+from lockedroom.results.selection.files import POOL, SELECTION_JSON
 from lockedroom.results.verify import verify
 from lockedroom.safeguards import manifest as manifests
 from lockedroom.stats.paired import holm
@@ -78,10 +80,14 @@ class RunFacts(msgspec.Struct, frozen=True):
 
 
 class Against(msgspec.Struct, frozen=True, kw_only=True):
-    """B against A. `p_value` is adjusted by Holm for all runs compared with A; `reasons` say why not more is claimed."""
+    """B against A. `p_value` is adjusted by Holm for all runs compared with A; `reasons` say why not more is claimed.
+
+    drawn_once: fields that nobody declared and that are the same, since both runs hold the very same completions.
+    """
 
     b: RunFacts
     assumed: list[FieldDifference]
+    drawn_once: list[FieldDifference]
     turned: Turned
     numbers: PairedNumbers
     p_value: float
@@ -132,11 +138,11 @@ def compare(runs: Sequence[Path], options: CompareOptions, *, labels: Sequence[s
     rooms = [_one_room(first, other, options) for other in opened[1:]]
     columns_a = read_columns(first.path, first.manifest)
     parts = []
-    for other, assumed in zip(opened[1:], rooms, strict=True):
+    for other, (assumed, once) in zip(opened[1:], rooms, strict=True):
         columns_b = read_columns(other.path, other.manifest)
         question = _question(first, options, len(opened) - 1)
         part = _measure((first, columns_a), (other, columns_b), options, question)
-        parts.append(msgspec.structs.replace(part, assumed=assumed))
+        parts.append(msgspec.structs.replace(part, assumed=assumed, drawn_once=once))
     adjusted = holm([p_value_of(part.numbers) for part in parts])
     return Certificate(
         format=FORMAT,
@@ -165,7 +171,7 @@ def compare_anyway(runs: Sequence[Path]) -> Anyway:
     return Anyway(
         [run.facts for run in opened],
         [read_summary(run.path) for run in opened],
-        [find_differences(opened[0].manifest.room, run.manifest.room) for run in opened[1:]],
+        [_differing(opened[0], run)[0] for run in opened[1:]],
     )
 
 
@@ -199,14 +205,14 @@ def _open(runs: Sequence[Path], labels: Sequence[str] | None) -> list[_Run]:
     return opened
 
 
-def _one_room(a: _Run, b: _Run, options: CompareOptions) -> list[FieldDifference]:
-    """Refuse, or return what a person stated to be equal."""
+def _one_room(a: _Run, b: _Run, options: CompareOptions) -> tuple[list[FieldDifference], list[FieldDifference]]:
+    """Refuse, or return what a person stated to be equal, and what is the same because the completions are."""
     if origin_of(a.manifest) == origin_of(b.manifest) and a.manifest.selection == b.manifest.selection:
         raise NotComparable(
             f"not comparable: {a.facts.label} (A) and {b.facts.label} (B) are one run (run_id {origin_of(a.manifest)}), "
             "copied, renamed or re-scored; name two runs"
         )
-    differences = find_differences(a.manifest.room, b.manifest.room)
+    differences, once = _differing(a, b)
     known = [*room_fields(a.manifest.room), *room_fields(b.manifest.room)]
     left, assumed = assume_equal(differences, options.assume_equal, list(dict.fromkeys(known)))
     if left:
@@ -214,7 +220,34 @@ def _one_room(a: _Run, b: _Run, options: CompareOptions) -> list[FieldDifference
         about = _shared_examples(a.path, b.path) if other_examples else ""
         refuse(a.facts.label, b.facts.label, left, assumed=options.assume_equal, about=about)
     check_knobs(find_turned(a.manifest, b.manifest), options.knobs, a.facts.label, b.facts.label)
-    return assumed
+    return assumed, once
+
+
+def _differing(a: _Run, b: _Run) -> tuple[list[FieldDifference], list[FieldDifference]]:
+    """Return the fields that are not known to be equal, and those that nobody declared of completions drawn once."""
+    differences = find_differences(a.manifest.room, b.manifest.room)
+    return drawn_once(differences) if _same_completions(a, b) else (differences, [])
+
+
+def _same_completions(a: _Run, b: _Run) -> bool:
+    """Whether both go back to one run, and what they hold of it is the same to the byte.
+
+    Equal bytes alone may be luck: two policies can write the same few answers.
+    """
+    pools = [one.manifest.files.get(POOL, one.manifest.files[RECORDS]).sha256 for one in (a, b)]
+    files = [one.manifest.inputs.completions_sha256 for one in (a, b)]
+    return _drawn_by(a) == _drawn_by(b) and files[0] == files[1] and pools[0] == pools[1]
+
+
+def _drawn_by(run: _Run) -> str:
+    """Return the id of the run that the completions stand in: of a selection, the run that it chose from."""
+    if SELECTION_JSON not in run.manifest.files:
+        return run.manifest.run_id
+    return msgspec.json.decode((run.path / SELECTION_JSON).read_bytes(), type=_Source).source_run_id
+
+
+class _Source(msgspec.Struct):
+    source_run_id: str
 
 
 def _measure(a: _Read, b: _Read, options: CompareOptions, question: Question) -> Against:
@@ -225,6 +258,7 @@ def _measure(a: _Read, b: _Read, options: CompareOptions, question: Question) ->
     return Against(
         b=run_b.facts,
         assumed=[],
+        drawn_once=[],
         turned=find_turned(run_a.manifest, run_b.manifest),
         numbers=numbers,
         p_value=p_value_of(numbers),

@@ -75,14 +75,23 @@ def _room(certificate: Certificate) -> list[str]:
     unchecked = list(dict.fromkeys(line for one in facts for line in one.not_checked))
     lines += ["", "The room (each run verified against its manifest first):", ""]
     stated = {field.field: field for one in certificate.against for field in one.assumed}
+    once = {field.field for one in certificate.against for field in one.drawn_once} - stated.keys()
+    said = dict.fromkeys(once, "not said, drawn once: see below") | dict.fromkeys(
+        stated, "stated, not known: see below"
+    )
     rows = [
-        (visible(field, 60), "stated, not known: see below" if field in stated else shown(value))
+        (visible(field, 60), said.get(field) or shown(value))
         for field, value in {**room, **{field: None for field in stated if field not in room}}.items()
     ]
     lines += text_table(("field", "value"), rows, numbers=())
     for name, one in zip(_names(len(certificate.against) + 1)[1:], certificate.against, strict=True):
         lines += [f"- A person states, and nothing here shows, that {visible(field.field, 60)} is the same in A and {name} "
                   f"({shown(field.a)} in A, {shown(field.b)} in {name})." for field in one.assumed]  # fmt: skip
+        if one.drawn_once:
+            names = ", ".join(visible(field.field, 60) for field in one.drawn_once)
+            lines.append(
+                f"- A and {name} hold the very same completions, drawn once: what nobody declared is the same ({names})."
+            )
         lines.append(f"- Turned from A to {name}: **{one.turned.word}** ({one.turned.meaning}).")
         lines += [f"  {line.removesuffix(' in B')} in {name}" for line in one.turned.differences]
         lines += [f"- Note on {name}: {note}." for note in one.notes]

@@ -17,6 +17,7 @@ from lockedroom.safeguards.room import Room
 from lockedroom.visible import visible
 
 SECTIONS = ("dataset", "prompts", "scorer", "sampling")
+DRAWN = ("prompts", "sampling")  # what decides which completions come
 UNAVAILABLE = "unavailable"
 LONGEST_VALUE = 120
 
@@ -83,6 +84,15 @@ def assume_equal(
             )
     stated = [one for one in differences if one.undeclared and (one.section in names or one.field in names)]
     return [one for one in differences if one not in stated], stated
+
+
+def drawn_once(differences: Sequence[FieldDifference]) -> tuple[list[FieldDifference], list[FieldDifference]]:
+    """Return (what still differs, what is one and the same) of two runs that hold the very same completions.
+
+    However these were drawn, they were drawn once: what neither run declares of prompts and sampling is the same in both.
+    """
+    once = [one for one in differences if one.undeclared and one.section in DRAWN and _same(one.a, one.b)]
+    return [one for one in differences if one not in once], once
 
 
 def refuse(label_a: str, label_b: str, left: Sequence[FieldDifference], *, assumed: Sequence[str], about: str) -> None:
