@@ -162,12 +162,12 @@ def test_draws_saved_by_stopping_are_counted_and_match_the_law(tmp_path: Path) -
     assert last.stopped_law == pytest.approx((1 + 1 / 2 + 1 / 6 + 4) / 2)
 
 
-def test_accuracy_at_n_averages_over_disjoint_groups(tmp_path: Path) -> None:
-    run = write_run(tmp_path, [[wrong(0), wrong(0), right(0), wrong(0)]])
+def test_accuracy_at_n_averages_over_all_subsets(tmp_path: Path) -> None:
+    run = write_run(tmp_path, [[wrong(0), wrong(0), right(0), right(0)]])
     at_2 = selected(tmp_path, run, "best-of-n", ns=[2]).selection.at_n[0]
     assert at_2.groups == 2
     assert at_2.accuracy is not None
-    assert at_2.accuracy.mean == 0.5
+    assert at_2.accuracy.mean == 5 / 6
 
 
 def test_numbers_do_not_depend_on_the_order_of_the_completions(tmp_path: Path) -> None:
@@ -568,7 +568,7 @@ def test_a_forged_selection_does_not_verify(tmp_path: Path, name: str, old: str,
 
 def test_a_selection_of_another_format_is_not_called_tampering(tmp_path: Path) -> None:
     done = selected(tmp_path, four_draws(tmp_path), "best-of-n")
-    reseal(done.path, "selection.json", "lockedroom.selection/2", "lockedroom.selection/1")
+    reseal(done.path, "selection.json", "lockedroom.selection/3", "lockedroom.selection/2")
     with pytest.raises(BadInput, match="select again from"):
         verify(done.path)
 

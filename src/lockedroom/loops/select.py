@@ -63,7 +63,7 @@ from lockedroom.results.selection.files import (
     read_exact,
 )
 from lockedroom.results.selection.numbers import Selection, best_at, confirm, finish
-from lockedroom.results.selection.picking import make_pool, pick
+from lockedroom.results.selection.picking import make_pool, pick, places_of, tiers_of
 from lockedroom.results.selection.rendering import render_selection
 from lockedroom.results.selection.sums import SelectionSums
 from lockedroom.safeguards import manifest as manifests
@@ -157,9 +157,10 @@ def _choose(
                 make_pool(example, records[i : i + draws], told[i : i + draws], chosen.plan.ties)
                 for example, i in zip(examples, range(0, len(records), draws), strict=True)
             ]
-            picks = [pick(chosen.selector, pool, chosen.plan.ns) for pool in pools]
-            for pool, row in zip(pools, picks, strict=True):
-                sums.add(pool, row)
+            places = [places_of(chosen.selector, pool) for pool in pools]
+            picks = [pick(chosen.selector, pool, chosen.plan.ns, one) for pool, one in zip(pools, places, strict=True)]
+            for pool, row, one in zip(pools, picks, places, strict=True):
+                sums.add(pool, row, tiers_of(chosen.selector, pool, one))
             grown.append(CHOICES, picks)
             if judges.measure is not None:
                 grown.append(POOL, records)

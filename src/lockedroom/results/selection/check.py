@@ -28,7 +28,7 @@ from lockedroom.results.selection.files import (
     read_pools,
 )
 from lockedroom.results.selection.numbers import FORMAT, Selection, best_at, confirm, finish
-from lockedroom.results.selection.picking import Picks, Plan, Pool, pick
+from lockedroom.results.selection.picking import Picks, Plan, Pool, pick, places_of, tiers_of
 from lockedroom.results.selection.rendering import render_selection
 from lockedroom.results.selection.selectors import PROXY, KnownAnswers, Parse, builtin_selector, parser
 from lockedroom.results.selection.sums import SelectionSums
@@ -124,8 +124,9 @@ class _Check:
                 raise BadInput(f"{prefix}{CHOICES}: does not hold one line an example")
             if self.known is not None:
                 self.known.by_text = _answers_of(pool, next(answers, None), f"{prefix}{ANSWERS}")
+            places = None if self.selector is None else places_of(self.selector, pool)
             found += itertools.islice(self._check_example(pool, saved, plan, prefix, chosen), SHOWN - len(found))
-            sums.add(pool, saved)
+            sums.add(pool, saved, tiers_of(self.selector, pool, places))
         self.trouble += found
         return sums
 

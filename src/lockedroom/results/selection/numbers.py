@@ -15,10 +15,10 @@ import msgspec
 from lockedroom.results.selection.exact import ExactCurve, compare_exact
 from lockedroom.results.selection.picking import Plan
 from lockedroom.results.selection.selectors import NO_PARSER, PROXY, TOLD
-from lockedroom.results.selection.sums import Counts, SelectionSums, as_sums
+from lockedroom.results.selection.sums import Counts, SelectionSums, as_sums, group_sums, share_right
 from lockedroom.results.selection.verifier import VerifierModel, mean_over, verifier_of
 from lockedroom.stats.intervals import Interval, two_sided_z
-from lockedroom.stats.one_run import RunEstimate, estimate_run
+from lockedroom.stats.one_run import RunEstimate, estimate_run, variance_within
 from lockedroom.stats.pass_at_k import Curve, pass_curve
 from lockedroom.stats.selection import (
     best_of_n_kl_binary,
@@ -30,7 +30,7 @@ from lockedroom.stats.selection import (
 from lockedroom.stats.verified_draws import verified_accuracy_of_draws
 from lockedroom.wording import counted
 
-FORMAT = "lockedroom.selection/2"
+FORMAT = "lockedroom.selection/3"
 SHOWN = 5
 
 
@@ -52,7 +52,8 @@ class Diversity(msgspec.Struct, frozen=True):
 class AtN(msgspec.Struct, frozen=True, kw_only=True):
     """The selector with n draws. None stands for undefined or unknown, never for zero.
 
-    `ceiling` is a perfect selector's accuracy on the same groups; `majority` that of a majority vote (maj@n), None where no
+    `accuracy` is over all subsets of n draws where the selector ranks them, else over `groups` disjoint ones; `ceiling` is a
+    perfect selector's, pass@n; `majority` that of a majority vote (maj@n), None where no
     answer is parsed at all; `told` the mean reward of what was picked: a proxy's, where one chose, else the measuring scorer's.
     `unjudged` picks could not be judged and are in no accuracy: over all picks it lies between `lowest` (they are wrong) and
     `highest` (they are right). `stopped` is the mean number of draws when drawing stops at the first that the scorer that is
@@ -216,10 +217,14 @@ def selection_kl(selector: str, n: int) -> float:
 
 
 def _noise(counts: Counts, found: RunEstimate) -> float | None:
-    """The standard error from drawing alone, for these examples: √(σ²_within/(m·groups)); None with one group."""
-    if counts.groups < 2 or found.variance_within is None:
+    """The standard error from drawing alone, for these examples: √(σ²_within/(m·groups)); None with one group.
+
+    It is that of a mean over disjoint groups, which the mean over all subsets does not exceed.
+    """
+    within = variance_within(group_sums(counts.picked))
+    if counts.groups < 2 or within is None:
         return None
-    return math.sqrt(found.variance_within / (found.examples * counts.groups))
+    return math.sqrt(within / (found.examples * counts.groups))
 
 
 def _probabilities(sums: SelectionSums, exact: Mapping[str, float] | None) -> Counter[float]:
@@ -233,7 +238,6 @@ def _at_n(sums: SelectionSums, index: int, ps: Counter[float], verifier: Verifie
     plan, counts, n = sums.plan, sums.counts[index], sums.plan.ns[index]
     trials = sums.examples * counts.groups
     accuracy = estimate_run(as_sums(counts.accuracy), plan.confidence)
-    right = sum(passes * times for (passes, _, _), times in counts.accuracy.items())
     gain = _gain(sums, accuracy, n)
     proxy = plan.selector.startswith(PROXY)
     tokens = counts.tokens / trials if sums.tokens_known else None
@@ -252,8 +256,8 @@ def _at_n(sums: SelectionSums, index: int, ps: Counter[float], verifier: Verifie
         majority=estimate_run(as_sums(counts.majority), plan.confidence) if sums.answers else None,
         told=estimate_run(counts.told(), plan.confidence, reward_range=None),
         unjudged=counts.unjudged,
-        lowest=right / trials if counts.unjudged else None,
-        highest=(right + counts.unjudged) / trials if counts.unjudged else None,
+        lowest=share_right(counts.accuracy, sums.examples, unjudged=False) if counts.unjudged else None,
+        highest=share_right(counts.accuracy, sums.examples, unjudged=True) if counts.unjudged else None,
         stopped=counts.stopped / trials,
         stopped_law=mean_over(ps, lambda p: expected_draws(p, n)) if known and not proxy else _estimated_law(sums, n),
         tokens=tokens,

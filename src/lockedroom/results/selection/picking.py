@@ -1,8 +1,8 @@
 """From the draws of one example to the completions that a selector picks, for several numbers of draws at once.
 
 With N draws and a selector that sees n of them, the draws make ⌊N/n⌋ groups: the first n, the next n, and so on. Each group
-is a fresh trial of "draw n, choose one", so their mean over groups and examples estimates the selector's accuracy at n
-without bias, and nothing is chosen after the fact. Draws left over at the end are in no group of that n.
+is a fresh trial of "draw n, choose one", and nothing is chosen after the fact. Draws left over at the end are in no group of
+that n. Of a selector that ranks draws more is known: what it takes from *every* n of them (`tiers_of`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,16 @@ from lockedroom.protocols import BatchSelector, JudgedSelector, Selector
 from lockedroom.records import Completion, Example, Failure, Record, Score
 from lockedroom.results.selection.selectors import (
     BY_LOGPROB,
+    First,
     MajorityVote,
     Parse,
+    Random,
+    RejectionSampling,
     TieRule,
     Ties,
     Valued,
     most_voted,
+    passed,
     ranks_within,
 )
 from lockedroom.stats.intervals import Interval
@@ -31,6 +35,7 @@ from lockedroom.visible import visible
 from lockedroom.wording import counted
 
 AnySelector: TypeAlias = Selector | JudgedSelector | BatchSelector
+Tiers: TypeAlias = Sequence[Sequence[int]]
 
 
 class AuditedErrors(msgspec.Struct, frozen=True):
@@ -127,13 +132,32 @@ def groups_of(draws: int, n: int) -> range:
     return range(0, draws - n + 1, n)
 
 
-def pick(selector: AnySelector, pool: Pool, ns: Sequence[int]) -> Picks:
+def tiers_of(selector: AnySelector | None, pool: Pool, places: Sequence[int] | None) -> Tiers | None:
+    """Return the draws that are alike to a selector, the best first: of any n draws it takes one of the best tier there.
+
+    None for a selector of which that cannot be said. places: from `places_of`. Draws without a completion come last.
+    """
+    if places is not None:
+        return [(i,) for i in sorted(range(len(places)), key=places.__getitem__)]
+    missing = [] if len(pool.held) == len(pool.records) else [i for i in range(len(pool.records)) if i not in pool.held]
+    kind: type[object] = type(selector)
+    if kind in (First, Random):
+        return [pool.held, missing]
+    if kind is RejectionSampling:
+        passing = [i for i in pool.held if passed(pool.told[i])]
+        return [passing, [i for i in pool.held if i not in passing], missing]
+    return None
+
+
+def pick(selector: AnySelector, pool: Pool, ns: Sequence[int], places: Sequence[int] | None = None) -> Picks:
     """Return the draw picked from every group. A draw without a completion is not shown to the selector.
+
+    places: from `places_of`, where they are known already.
 
     Where a group holds no completion at all, its first draw stands for it, so that the failure is counted. Raises BadInput
     for what a person's own selector does wrong.
     """
-    places = _places(selector, pool)
+    places = places_of(selector, pool) if places is None else places
     if places is not None:
         return Picks(pool.example.id, [first_of_groups(places, n) for n in ns])
     groups = [[pool.shown(start, start + n) for start in groups_of(len(pool.records), n)] for n in ns if n > 1]
@@ -166,7 +190,7 @@ def vote_places(answers: Sequence[str | None], pool: Pool) -> list[int]:
     return places if len(pool.held) == draws else _missing_last(places, pool)
 
 
-def _places(selector: AnySelector, pool: Pool) -> list[int] | None:
+def places_of(selector: AnySelector, pool: Pool) -> list[int] | None:
     """Return the place of every draw for a selector that has one order for all groups: values are taken once."""
     if not isinstance(selector, Valued):
         return None
