@@ -54,6 +54,15 @@ def test_a_group_whose_scores_all_failed_contributes_nothing_and_is_counted() ->
     assert done.mask_NT[:, 0].tolist() == [False, False, True, True]
 
 
+def test_a_partly_failed_group_is_not_a_failed_one() -> None:
+    assert _estimate(LOO, [[1, NAN, 0], [NAN, NAN, NAN]], [[1, 0, 1], [0, 0, 0]]).groups_failed == 1
+
+
+def test_the_mean_baseline_is_of_what_is_learned_from() -> None:
+    """A completion alone in its group has none to compare with, and no baseline to average."""
+    assert _estimate(LOO, [[0.5, 0.5], [3, NAN]], [[1, 1], [1, 0]]).baseline_mean == 0.5
+
+
 def test_a_partly_failed_group_uses_the_scored_ones() -> None:
     done = _estimate(LOO, [[1, NAN, 0, 0]], [[1, 0, 1, 1]])
     assert _flat(done) == pytest.approx([1, 0, -0.5, -0.5])

@@ -193,6 +193,41 @@ def test_the_best_constant_baseline_is_the_unit_of_noise(name: str) -> None:
         assert _noise(_of(name, baseline=baseline)) >= 1
 
 
+@pytest.mark.parametrize("factor", [0.25, 3.0])
+def test_noise_is_of_the_gradient_brought_to_scale_one(factor: float) -> None:
+    """A loss times a constant is no quieter: trace Var(c·g) / c² is trace Var(g)."""
+    batches = _batches("text")
+    given_BD = gradients(batches, estimator_slopes(Estimator(baseline="leave-one-out"), batch_tensors(batches)))
+    whole, scaled = (judge(batches, c * given_BD, 0.0) for c in (1.0, factor))
+    assert _noise(scaled) == pytest.approx(_noise(whole))
+    mean_D = batches.weights_B @ given_BD
+    variance = float(batches.weights_B @ (given_BD - mean_D).square().sum(-1))
+    assert _noise(whole) == pytest.approx(variance / batches.best_variance)
+
+
+def test_the_drawn_bias_is_the_mean_product_of_different_batches() -> None:
+    """The U-statistic of ‖E off‖²: the mean of off_i·off_j over i ≠ j, which has no part of the noise in it."""
+    batches = drawn_batches(text_world(), 2, 6, seed=3)
+    target_D = batches.target(0.0)
+    off_BD = torch.randn(6, len(target_D), generator=torch.Generator().manual_seed(0), dtype=torch.float64) + 2
+    products_BB = off_BD @ off_BD.T
+    between = float(products_BB.sum() - products_BB.diagonal().sum()) / (6 * 5)
+    assert judge(batches, target_D + off_BD, 0.0).bias == pytest.approx(math.sqrt(between) / float(target_D.norm()))
+
+
+@pytest.mark.parametrize(("cosine", "verdict"), [(-0.2, "BROKEN"), (0.2, "BIASED")])
+def test_a_kl_term_that_pushes_away_at_all_is_broken(cosine: float, verdict: str) -> None:
+    batches = _batches("text")
+    pull_D = BETA * batches.kl_D
+    aside_D = torch.randn(len(pull_D), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    aside_D -= pull_D * (aside_D @ pull_D) / (pull_D @ pull_D)
+    term_D = cosine * pull_D + math.sqrt(1 - cosine**2) * float(pull_D.norm()) * aside_D / float(aside_D.norm())
+    plain_BD = batches.reward_D.expand(len(batches.rows_BN), -1)
+    found = judge(batches, plain_BD + term_D, BETA, plain_BD=plain_BD)
+    assert found.kl_cosine == pytest.approx(cosine)
+    assert found.verdict == verdict
+
+
 def test_drawn_batches_agree_with_the_listed_ones() -> None:
     drawn = builtin_judge(drawn_batches(text_world(), 2, 4000, seed=1))
     for estimator in (PRESETS["rloo"], PRESETS["grpo"], PRESETS["dr-grpo"]):

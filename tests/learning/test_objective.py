@@ -11,7 +11,7 @@ from torch import Tensor
 from lockedroom.learning.advantages import estimate_advantages
 from lockedroom.learning.estimator import PRESETS, Estimator, make_estimator
 from lockedroom.learning.kl import entropy_per_state, exact_per_state
-from lockedroom.learning.objective import PolicyLoss, policy_loss
+from lockedroom.learning.objective import PolicyLoss, exact_penalty, policy_loss
 
 NAN = float("nan")
 CLIP = Estimator(clip_low=0.2, clip_high=0.2)
@@ -78,7 +78,7 @@ def _one(estimator: Estimator, ratio: float, advantage: float) -> tuple[float, P
 
 @pytest.mark.parametrize(
     ("advantage", "ratio", "push", "clipped"),
-    [(1.0, 1.5, 0.0, 1), (1.0, 0.5, 0.5, 0), (-1.0, 1.5, -1.5, 0), (-1.0, 0.5, 0.0, 1)],
+    [(1.0, 1.5, 0.0, 1), (1.0, 0.5, 0.5, 0), (-1.0, 1.5, -1.5, 0), (-1.0, 0.5, 0.0, 1), (1.0, 1.0, 1.0, 0)],
 )
 def test_clipping_stops_what_went_too_far_and_never_the_way_back(
     advantage: float, ratio: float, push: float, clipped: int
@@ -107,6 +107,22 @@ def test_the_token_limit_divides_whatever_the_longest_completion_was() -> None:
         return float(slope_NT[0, 0])
 
     assert (slope(2), slope(8)) == pytest.approx((-1 / 2, -1 / 8))
+
+
+def test_tokens_outside_the_mask_are_in_no_count() -> None:
+    logprobs_NT, mask_NT = torch.zeros(2, 3, dtype=torch.float64), torch.tensor([[1, 1, 0], [1, 0, 0]]).bool()
+    done = policy_loss(CLIP, logprobs_NT, logprobs_NT - 1, torch.ones(2, 3), mask_NT, completions=2, tokens=3)
+    assert (int(done.clipped), int(done.tokens)) == (3, 3)
+    assert float(done.ratio_sum) == pytest.approx(3 * math.e)
+
+
+def test_the_exact_penalty_charges_a_token_with_the_kl_of_the_states_after_it() -> None:
+    """Not with that of the state in which it was chosen: that has no part in expectation, and only adds noise."""
+    estimator = Estimator(kl="exact-in-loss", kl_per="completion", beta=1.0)
+    logprobs_NT = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
+    penalty = exact_penalty(estimator, logprobs_NT, torch.tensor([[0.5, 0.25, 2.0]], dtype=torch.float64))
+    (slope_NT,) = torch.autograd.grad(penalty.sum(), logprobs_NT)
+    assert slope_NT.tolist() == [[2.25, 2.0, 0.0]]
 
 
 def test_at_ratio_one_clipping_and_reuse_change_nothing() -> None:
