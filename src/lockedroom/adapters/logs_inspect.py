@@ -23,6 +23,7 @@ from lockedroom.adapters.writing import not_scored
 from lockedroom.errors import BadInput
 from lockedroom.records import Completion, Failure, FinishReason, Score
 from lockedroom.visible import visible
+from lockedroom.wording import counted
 
 _FINISH = {"stop": FinishReason.STOP, "max_tokens": FinishReason.LENGTH, "model_length": FinishReason.LENGTH}
 # How Inspect's accuracy reads the letters of a score.
@@ -91,7 +92,9 @@ def _not_in_the_log(log: Any) -> list[str]:
     missing = planned - len(log.samples)
     if missing <= 0:
         return []
-    return [f"{missing} of {planned} attempts are not in the log ({log.status}); --dataset FILE counts them as missing"]
+    return [
+        f"{missing} of {counted(planned, 'attempt is', 'attempts are')} not in the log ({log.status}); --dataset FILE counts them as missing"
+    ]
 
 
 def _further_choices(samples: Sequence[Any]) -> list[str]:

@@ -32,6 +32,7 @@ from lockedroom.adapters.reading import (
 from lockedroom.adapters.writing import not_scored
 from lockedroom.errors import BadInput
 from lockedroom.records import Completion, Failure, Score
+from lockedroom.wording import counted
 
 LM_EVAL = ("doc_id", "doc", "target", "arguments", "resps")
 
@@ -118,7 +119,7 @@ def _lm_eval_answers(row: Mapping[str, Any], where: str) -> list[str | None]:
     resps = row["resps"]
     if isinstance(resps, list) and len(resps) > 1:
         raise BadInput(
-            f"{where}: resps: {len(resps)} requests of one document; only the repeats of one are completions"
+            f"{where}: resps: {counted(len(resps), 'request')} of one document; only the repeats of one are completions"
         )
     said = resps[0] if isinstance(resps, list) and resps and isinstance(resps[0], list) else None
     if said is None or not all(one is None or isinstance(one, str) for one in said):
