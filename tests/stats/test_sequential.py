@@ -127,3 +127,8 @@ def test_impossible_questions_are_refused() -> None:
     for question in refused:
         with pytest.raises(BadInput):
             question()
+
+
+def test_the_ladder_answers_anew_only_beyond_a_whole_step() -> None:
+    assert ladder_step(0.5, 0.25, 0.25) == 0.5
+    assert ladder_step(0.5, 0.24, 0.25) == 0.25
