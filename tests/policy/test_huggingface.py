@@ -13,7 +13,7 @@ from small_models import CONTEXT, FAMILIES, save_small
 
 from lockedroom.errors import BadInput
 from lockedroom.policy.backend import Backend
-from lockedroom.policy.huggingface import forward, load_huggingface
+from lockedroom.policy.huggingface import load_huggingface, reading
 from lockedroom.policy.huggingface.policy import HuggingFacePolicy
 from lockedroom.records import Completion, Example, FinishReason, Sampling
 from lockedroom.testkit import token_policy
@@ -92,46 +92,42 @@ def test_left_padding_shifts_no_position(family: str, policies: dict[str, Huggin
     assert logprob == pytest.approx(float(plain_V[token]), abs=2e-5)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_many_prompts_of_many_lengths_get_what_each_gets_alone(
-    family: str, policies: dict[str, HuggingFacePolicy]
+    family: str, attention: str, folders: dict[str, Path]
 ) -> None:
-    policy, sampling = policies[family], Sampling(max_tokens=20)
-    asked = [_ask("1+2" * (1 + i % 11), f"m{i}") for i in range(40)]
+    """To the last bit: packed and continued beside longer ones, or where attention cannot be taken apart, padded."""
+    policy = load_huggingface(str(folders[family]), Backend(batch=8))
+    policy.model.set_attn_implementation(attention)
+    assert reading.packs(policy.model) == (attention == "sdpa")
+    sampling = Sampling(max_tokens=20)
+    asked = [_ask("1+2" * (1 + i % 17), f"m{i}") for i in range(40)]
+    assert {policy.model.config.max_position_embeddings > len(policy.prompt_ids(ask.prompt)) for ask in asked} == {True}
     alone = [_drawn(policy.complete([example], range(1), sampling)) for example in asked]
     assert [[one] for one in _drawn(policy.complete(asked, range(1), sampling))] == alone
 
 
-def test_a_small_model_reads_prompts_in_few_passes_and_a_large_one_in_small_ones(
-    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+def test_prompts_are_packed_into_few_passes_and_rows_of_all_lengths_continued_in_one(
+    folders: dict[str, Path],
 ) -> None:
-    """A call costs a small model more than what is computed in it; to a large one, rows that stay empty cost more."""
-    assert _reading_passes(folders["gpt2"]) == 2
-    monkeypatch.setattr(forward, "CALL", 0)
-    assert _reading_passes(folders["gpt2"]) == 6
-
-
-@pytest.mark.parametrize("call", [0, forward.CALL], ids=["large", "small"])
-def test_prompts_of_any_length_are_read_in_no_more_slots_than_they_are_continued_in(
-    call: int, policies: dict[str, HuggingFacePolicy], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(forward, "CALL", call)
-    reading = forward.Reading(policies["llama"].model)
-    reading.spare = 1
-    assert [n for n in range(1, 9_000) if not n < reading.slots(n) <= forward.continued_slots(n)] == []
-
-
-def _reading_passes(folder: Path) -> int:
-    """Return in how many passes forty prompts of eleven tokens are read."""
-    policy = load_huggingface(str(folder), Backend(batch=16))
-    widths: list[int] = []
+    """Forty prompts of 11 to 83 tokens, 1,820 in all: nothing is padded, so ten passes of 192 hold them."""
+    policy = load_huggingface(str(folders["gpt2"]), Backend(batch=16))
+    shapes: list[tuple[int, int]] = []
+    asked = [_ask("+".join(f"{i:06b}" * (1 + i % 7)), f"m{i}") for i in range(40)]
+    lengths = [len(policy.prompt_ids(example.prompt)) for example in asked]
+    assert (min(lengths), max(lengths), sum(lengths)) == (11, 83, 1820)
     policy.model.register_forward_pre_hook(
-        lambda _model, _args, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+        lambda _model, _args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
-    asked = [_ask("+".join(f"{i:06b}"), f"m{i}") for i in range(40)]
-    assert {len(policy.prompt_ids(example.prompt)) for example in asked} == {11}
     list(policy.complete(asked, range(1), Sampling(max_tokens=2)))
-    return sum(width > 1 for width in widths)
+    assert shapes == [(1, reading.PACK)] * 10 + [(16, 1)] * 3
+
+
+@pytest.mark.parametrize("spare", [0, 1])
+def test_prompts_of_any_length_are_read_in_no_more_slots_than_they_are_continued_in(spare: int) -> None:
+    lengths = range(1, 9_000)
+    assert [n for n in lengths if not n + spare <= reading.read_slots(n, spare) <= reading.continued_slots(n)] == []
 
 
 def _drawn(completions: Iterator[Completion]) -> list[tuple[object, object]]:

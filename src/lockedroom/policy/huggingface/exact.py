@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from lockedroom.errors import BadInput
-from lockedroom.policy.huggingface.forward import Start, extend, prefill, read_start
+from lockedroom.policy.huggingface.forward import extend
+from lockedroom.policy.huggingface.reading import Start, prefill, read_start
 from lockedroom.policy.huggingface.spelling import read_spelling
 from lockedroom.policy.huggingface.text import TextCodec
 from lockedroom.policy.tiny.sample import check_sampling, first_stop, sampled_logprobs

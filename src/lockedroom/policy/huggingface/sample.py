@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from lockedroom.policy.huggingface.choose import choose
-from lockedroom.policy.huggingface.forward import Prefixes, Start, extend, prefill, read_start
+from lockedroom.policy.huggingface.forward import Prefixes, extend
+from lockedroom.policy.huggingface.reading import Start, prefill, read_start
 from lockedroom.policy.huggingface.text import TextCodec
 from lockedroom.policy.tiny.randomness import TOKENS_PER_HASH, uniforms
 from lockedroom.policy.tiny.sample import Ask, first_stop
@@ -36,7 +37,7 @@ def sample(
     for start in range(0, len(asks), wave):
         members: dict[int, list[int]] = {}
         for i, ask in enumerate(asks[start : start + wave], start):
-            members.setdefault(start_of_all.slots(ask.prompt), []).append(i)
+            members.setdefault(0 if start_of_all.packed else start_of_all.slots(ask.prompt), []).append(i)
         drawn: dict[int, Completion] = {}
         for indices in members.values():
             run = _Wave(model, codec, start_of_all, [asks[i] for i in indices], sampling, step=step, batch=batch)
@@ -58,7 +59,7 @@ class _Draw:
 
 
 class _Wave:
-    """Draws in lock-step, from prompts that are padded to the same number of slots."""
+    """Draws in lock-step."""
 
     def __init__(
         self,
@@ -77,7 +78,7 @@ class _Wave:
         self.uniform_NT = np.zeros((len(asks), TOKENS_PER_HASH))
 
     def draw(self) -> list[Completion]:
-        prompts = list(dict.fromkeys(draw.ask.prompt for draw in self.draws))
+        prompts = sorted(dict.fromkeys(draw.ask.prompt for draw in self.draws), key=self.start.slots)
         number = {prompt: i for i, prompt in enumerate(prompts)}
         prefixes, logits_RV = prefill(self.model, self.start, prompts, self.batch)
         live = list(range(len(self.draws)))

@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from lockedroom.errors import BadInput
-from lockedroom.policy.huggingface.forward import Prefixes, extend, prefill, read_start
+from lockedroom.policy.huggingface.forward import Prefixes, extend
+from lockedroom.policy.huggingface.reading import prefill, read_start
 from lockedroom.policy.huggingface.spelling import read_spelling
 from lockedroom.policy.huggingface.text import TextCodec
 

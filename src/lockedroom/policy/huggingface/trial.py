@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lockedroom.policy.huggingface.forward import extend, prefill, read_start
+from lockedroom.policy.huggingface.forward import extend
+from lockedroom.policy.huggingface.reading import prefill, read_start
 
 TOKENS, BEGUN, SHARED = 12, 8, 3  # of the sequence, before the first place compared, and at the start of all prompts
 # What rounding may move log-probabilities by, on average over the vocabulary. SmolLM2-135M: 3e-6 in float32, .007 in float16,
