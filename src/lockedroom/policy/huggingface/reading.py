@@ -37,14 +37,17 @@ _PACKS: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
 
 
 def read_slots(length: int, spare: int) -> int:
-    """Return the slots in which a prompt of this many tokens is read: besides `spare`, an eighth are empty at most."""
-    step = min(CONTINUED_STEP, 1 << max(0, length.bit_length() - 4))  # so not more slots than it is continued in
+    """Return the slots in which a prompt of this many tokens is read: besides `spare`, an eighth are empty at most.
+
+    An even number, as of rows: of an odd number the last is multiplied by another kernel.
+    """
+    step = min(CONTINUED_STEP, 1 << max(1, length.bit_length() - 4))  # so not more slots than it is continued in
     return -(-(length + spare) // step) * step
 
 
 def read_rows(slots: int) -> int:
-    """Return how many padded prompts are read in one pass."""
-    return max(1, min(8, PADDED // slots))
+    """Return how many padded prompts are read in one pass: one, or an even number."""
+    return max(1, min(8, PADDED // slots) & ~1)
 
 
 def continued_slots(length: int) -> int:
