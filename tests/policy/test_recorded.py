@@ -129,7 +129,8 @@ def test_the_shape_is_told_by_the_first_line(tmp_path: Path, line: bytes, shape:
         (b'{"\\u001b[31m":1}\n', "fields: ␛[31m"),
         (b'["a"]\n', ":1: expected an object"),
         (b'\xef\xbb\xbf{"id":"a","completion":"x"}\n', "byte-order mark"),
-        (b"PK\x03\x04\x00", ":1: holds a NUL byte"),
+        (b"PK\x03\x04\x00", "the file is a zip archive; unpack it"),
+        (b"ab\x00", ":1: holds a NUL byte"),
     ],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes, message: str) -> None:

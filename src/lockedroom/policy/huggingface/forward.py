@@ -122,8 +122,8 @@ class Filling:
         if layer == len(self._stores):
             self._stores.append(_Store(*(self._roomy(states) for states in (keys_RHKD, values_RHKD))))
         store, first = self._stores[layer], self._slots - keys_RHKD.shape[2]
-        store.keys[rows_R, :, first : self._slots] = keys_RHKD
-        store.values[rows_R, :, first : self._slots] = values_RHKD
+        store.keys[:, :, first : self._slots].index_copy_(0, rows_R, keys_RHKD)
+        store.values[:, :, first : self._slots].index_copy_(0, rows_R, values_RHKD)
 
     def _roomy(self, like_RHKD: Tensor) -> Tensor:
         return like_RHKD.new_zeros(len(self._mask_RK), like_RHKD.shape[1], self._slots + ROOM, like_RHKD.shape[3])

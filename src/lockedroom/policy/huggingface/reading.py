@@ -159,8 +159,10 @@ def _fill_packed(model: Any, past: Start, filling: Filling, rests: dict[int, Seq
         for layer, pair in enumerate(_pairs(cache)):
             own = [states[0, :, behind + at : behind + at + length * count] for states in pair]
             apart = [states.reshape(len(states), count, length, -1).transpose(0, 1) for states in own]
-            begun = [states[:, :, :behind].expand(count, -1, -1, -1) for states in pair]
-            filling.write(layer, rows_R, *(torch.cat(both, 2) for both in zip(begun, apart, strict=True)))
+            if behind:
+                begun = [states[:, :, :behind].expand(count, -1, -1, -1) for states in pair]
+                apart = [torch.cat(both, 2) for both in zip(begun, apart, strict=True)]
+            filling.write(layer, rows_R, *apart)
         filling.mark(rows_R, torch.ones(count, behind + length, dtype=torch.long, device=model.device))
         at += length * count
     filling.keep(list(rests), logits_RV[: len(rests)])
