@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,3 +83,12 @@ def save_small(family: str, folder: Path) -> Path:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def plain_logprobs(policy: Any, prompt: str, ids: Sequence[int]) -> list[float]:
+    """Return a completion's log-probabilities by the model as its authors call it: one sequence, no padding, no cache."""
+    given = policy.prompt_ids(prompt)
+    with torch.inference_mode():
+        logits_SV = policy.model(torch.tensor([[*given, *ids]])).logits[0, len(given) - 1 : -1]
+    found: list[float] = torch.log_softmax(logits_SV, -1)[torch.arange(len(ids)), list(ids)].tolist()
+    return found

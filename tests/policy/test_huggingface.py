@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from small_models import CONTEXT, FAMILIES, save_small
+from small_models import CONTEXT, FAMILIES, plain_logprobs, save_small
 
 from lockedroom.errors import BadInput
 from lockedroom.policy.backend import Backend
@@ -63,10 +63,7 @@ def test_recorded_logprobs_are_those_of_a_plain_forward_pass(
     """Against the model called as its authors call it: one sequence, no padding, no cache."""
     policy = policies[family]
     for completion, example in zip(policy.complete(ASKED, range(1), Sampling(max_tokens=12)), ASKED, strict=True):
-        prompt, ids = policy.prompt_ids(example.prompt), completion.token_ids or ()
-        with torch.inference_mode():
-            logits_SV = policy.model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]
-        plain = torch.log_softmax(logits_SV, -1)[torch.arange(len(ids)), list(ids)].tolist()
+        plain = plain_logprobs(policy, example.prompt, completion.token_ids or ())
         assert plain == pytest.approx(completion.token_logprobs, abs=2e-5)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from small_models import make_tokenizer
+from small_models import make_tokenizer, plain_logprobs
 
 from lockedroom.errors import BadInput
 from lockedroom.policy.backend import Backend
@@ -62,10 +62,7 @@ def opened(folder: Path, make: Callable[[int], Any]) -> HuggingFacePolicy:
 def test_recorded_logprobs_are_those_of_a_plain_forward_pass(family: str, tmp_path: Path) -> None:
     policy = opened(tmp_path, WINDOWED.get(family, falcon))
     for completion, example in zip(policy.complete(ASKED, range(1), Sampling(max_tokens=12)), ASKED, strict=True):
-        prompt, ids = policy.prompt_ids(example.prompt), completion.token_ids or ()
-        with torch.inference_mode():
-            logits_SV = policy.model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]
-        plain = torch.log_softmax(logits_SV, -1)[torch.arange(len(ids)), list(ids)].tolist()
+        plain = plain_logprobs(policy, example.prompt, completion.token_ids or ())
         assert plain == pytest.approx(completion.token_logprobs, abs=2e-5)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from small_models import CHAT, make_tokenizer, save_small
+from small_models import CHAT, make_tokenizer, plain_logprobs, save_small
 
 from lockedroom.cli.main import main
 from lockedroom.errors import BadInput
@@ -70,10 +70,7 @@ def test_distances_are_those_of_the_text_whatever_stands_before_the_prompts(
     policy = opened(tmp_path, make, chat=chat)
     assert policy.context == 96
     for completion, example in zip(policy.complete(ASKED, range(1), Sampling(max_tokens=12)), ASKED, strict=True):
-        prompt, ids = policy.prompt_ids(example.prompt), completion.token_ids or ()
-        with torch.inference_mode():
-            logits_SV = policy.model(torch.tensor([[*prompt, *ids]])).logits[0, len(prompt) - 1 : -1]
-        plain = torch.log_softmax(logits_SV, -1)[torch.arange(len(ids)), list(ids)].tolist()
+        plain = plain_logprobs(policy, example.prompt, completion.token_ids or ())
         assert plain == pytest.approx(completion.token_logprobs, abs=2e-5)
 
 
