@@ -77,7 +77,7 @@ def test_a_warm_up_can_be_repeated(tmp_path: Path) -> None:
         ({"learning_rate": float("nan")}, "--learning-rate nan"),
         ({"target": "Final: 3"}, "does not hold {answer}"),
         ({"target": "The answer is {answer}"}, "does not pay for"),
-        ({"policy": "scripted:x"}, "gives no probabilities"),
+        ({"policy": "scripted:x"}, "cannot be trained"),
         ({"policy": "no-such"}, "unknown policy"),
         ({"dataset": str(DATA_FOLDER / "holdout.jsonl")}, "a holdout is not learned from"),
     ],

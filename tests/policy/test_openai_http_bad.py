@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lockedroom.cli.main import main
 from lockedroom.errors import BadInput
 from lockedroom.policy.backend import Backend
 from lockedroom.policy.openai_http import open_server
@@ -70,6 +71,30 @@ def test_settings_that_cannot_be_used_are_refused(backend: Backend, says: str) -
     with pytest.raises(BadInput, match=says) as error:
         open_server("http://127.0.0.1:9/v1#m", backend)
     assert KEY not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (("evaluate", "--max-tokens", "0"), "max_tokens: 0; give 1 or more"),
+        (("evaluate", "--temperature", "-1"), "temperature: -1.0; give a finite number"),
+        (("evaluate", "--top-p", "0"), "top_p: 0.0; give a share"),
+        (("evaluate", "--top-k", "-3"), "top_k: -3; give 0"),
+        (("learn",), "#m: cannot be trained"),
+        (("warmup",), "#m: cannot be trained"),
+    ],
+)
+def test_what_no_server_can_do_is_refused_before_it_is_asked(
+    given: tuple[str, ...], says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing listens there, and there is no dev file either."""
+    dataset = tmp_path / "train.jsonl"
+    dataset.write_text('{"id":"a","prompt":"1+1","expected_answer":2}\n')
+    common = ["--policy", "http://127.0.0.1:9/v1#m", "--dataset", str(dataset), "--out", str(tmp_path / "out")]
+    assert main([*given, *common]) == 2
+    found = capsys.readouterr().err
+    assert says in found
+    assert found.count("\n") == 1
 
 
 def test_a_server_that_is_not_there_is_named() -> None:

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from lockedroom.errors import BadInput
+from lockedroom.policy.limits import check_sampling
 from lockedroom.policy.tiny import DATA_FOLDER, load_tiny
 from lockedroom.policy.tiny.decode import bucket_of
 from lockedroom.policy.tiny.policy import TinyPolicy
-from lockedroom.policy.tiny.sample import check_sampling, choose, sampled_logprobs
+from lockedroom.policy.tiny.sample import choose, sampled_logprobs
 from lockedroom.policy.tiny.weights import SHIPPED
 from lockedroom.records import Completion, Example, Sampling
 from lockedroom.testkit import token_policy

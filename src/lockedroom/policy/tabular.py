@@ -25,8 +25,9 @@ import torch
 from torch import Tensor, nn
 
 from lockedroom.errors import BadInput
+from lockedroom.policy.limits import check_sampling
 from lockedroom.policy.tiny.randomness import TOKENS_PER_HASH, uniforms
-from lockedroom.policy.tiny.sample import check_sampling, choose, first_stop, sampled_logprobs
+from lockedroom.policy.tiny.sample import choose, first_stop, sampled_logprobs
 from lockedroom.protocols import Prompt, TrainablePolicy, TrainingPass
 from lockedroom.records import Completion, FinishReason, PolicySpec, Sampling, TextProbability, Token
 from lockedroom.wording import counted

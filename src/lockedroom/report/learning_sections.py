@@ -100,7 +100,7 @@ def _course(steps: Sequence[StepMetrics], evaluations: Sequence[Evaluation]) -> 
 
 def _evaluated(evaluations: Sequence[Evaluation]) -> Table:
     rows: Rows = [
-        [str(one.step), _rate(one.pass_rate), _rate(one.exact_pass_at_1), f"{one.kl_exact:.3f}",
+        [str(one.step), _rate(one.pass_rate), _rate(one.exact_pass_at_1), f"{one.kl_exact:z.3f}",
          f"{one.entropy_exact:.4f}", _number(one.length), f"{one.truncated:,}"]
         for one in evaluations
     ]  # fmt: skip

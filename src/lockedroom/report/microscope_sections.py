@@ -109,11 +109,11 @@ def frontier_sections(run: Path) -> list[Section]:
         Series(name=f"{LEARNED} (training not counted)", x=[float(found.tokens)] * len(learned), y=learned, labels=betas, style="points"),
     ]  # fmt: skip
     rows: Rows = [
-        [f"learned, β = {one.beta:g}", f"{_nats(one.kl):.4f}", f"{one.reward:.4f}", f"{one.optimum_reward:.4f}", f"{one.gap:.5f}"]
+        [f"learned, β = {one.beta:g}", f"{one.kl:z.4f}", f"{one.reward:.4f}", f"{one.optimum_reward:.4f}", f"{one.gap:.5f}"]
         for one in found.learned
     ]  # fmt: skip
     rows += [
-        [f"best of {one.n}", f"{_nats(one.kl):.4f}", f"{one.reward:.4f}", f"{one.frontier_reward:.4f}", ""] for one in found.best_of_n
+        [f"best of {one.n}", f"{one.kl:z.4f}", f"{one.reward:.4f}", f"{one.frontier_reward:.4f}", ""] for one in found.best_of_n
     ]  # fmt: skip
     return [
         Section(
@@ -143,7 +143,7 @@ def goodhart_sections(run: Path) -> list[Section]:
     ]  # fmt: skip
     gap = Chart(title="Proxy reward minus strict pass rate", kind="lines", series=gaps, x_label="KL to π_ref, nats a completion", y_label="gap")  # fmt: skip
     rows: Rows = [
-        [f"{arm.beta:g}", str(point.step), f"{_nats(point.kl):.3f}", _mean(point.proxy), _mean(point.strict),
+        [f"{arm.beta:g}", str(point.step), f"{point.kl:z.3f}", _mean(point.proxy), _mean(point.strict),
          "undefined" if point.gap is None else f"{point.gap:.3f}",
          "" if point.grown is None else f"{signed(point.grown, 3)} ({signed_span(point.grown_interval)})"]
         for arm in found.arms for point in arm.points

@@ -17,6 +17,7 @@ from lockedroom.learning.estimator import Estimator, biased, make_estimator
 from lockedroom.loops.evaluating.configuration import as_config
 from lockedroom.loops.learning.update import LearnerSettings
 from lockedroom.loops.opening.named import Opened, identify, open_named
+from lockedroom.loops.opening.policy import refuse_untrainable
 from lockedroom.policy.backend import Backend
 from lockedroom.protocols import TrainablePolicy
 from lockedroom.records import Example, Sampling
@@ -92,6 +93,7 @@ def open_learning(config: LearnConfig) -> Iterator[tuple[LearnConfig, Learning]]
     Raises BadInput for whatever cannot be learned from, and Sealed for a sealed split, before anything is spent.
     """
     config = as_config(msgspec.to_builtins(config, enc_hook=str), LearnConfig)  # Python does not check types
+    refuse_untrainable(config.policy)
     check_learn_config(config)
     estimator = make_estimator(config.estimator, config.preset)
     reasons = biased(estimator)
@@ -109,8 +111,7 @@ def open_learning(config: LearnConfig) -> Iterator[tuple[LearnConfig, Learning]]
                 f"--controls shuffled: every example of {train_path} has the same answer, so there is nothing to shuffle; "
                 "leave this arm out"
             )
-        if not isinstance(opened.policy, TrainablePolicy):
-            raise BadInput(f"--policy {config.policy}: cannot be trained; use tiny, tiny-weak, a run, or hf:MODEL")
+        assert isinstance(opened.policy, TrainablePolicy)
         scorer = identify(opened.scorer)
         listable = isinstance(opened.scorer, BuiltinScorer) and opened.scorer.accepted is not None
         exact = listable and opened.policy.spec.kind == "tiny" if config.exact is None else config.exact

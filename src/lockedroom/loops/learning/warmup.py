@@ -23,7 +23,7 @@ from lockedroom.jsonl import encode_lines
 from lockedroom.loops.attempt import judge
 from lockedroom.loops.learning.order import permutation
 from lockedroom.loops.opening.named import open_scorer
-from lockedroom.loops.opening.policy import open_token_policy
+from lockedroom.loops.opening.policy import open_token_policy, refuse_untrainable
 from lockedroom.policy.backend import Backend
 from lockedroom.protocols import TrainablePolicy
 from lockedroom.records import Completion, Example, Sampling, Score
@@ -74,13 +74,13 @@ class Warmed(msgspec.Struct, frozen=True):
 
 def warm_up(config: WarmupConfig, out: Path, *, progress: Callable[[Shown], None] = lambda _: None) -> Warmed:
     """Train a policy on right answers and write the folder `out`. Raises BadInput for what cannot be learned from."""
+    refuse_untrainable(config.policy)
     _check(config)
     if out.exists():
         raise CannotWrite(f"{out}: exists already; name another --out")
     examples = _read(config)
     policy = open_token_policy(config.policy, threads=config.threads, backend=config.backend)
-    if not isinstance(policy, TrainablePolicy):
-        raise BadInput(f"--policy {config.policy}: cannot be trained; use tiny, tiny-weak, a run, or hf:MODEL")
+    assert isinstance(policy, TrainablePolicy)
     steps = _train(config, policy, examples, progress)
     origin: dict[str, Any] = {
         "recipe": "lockedroom warmup",

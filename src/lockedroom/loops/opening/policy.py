@@ -11,6 +11,7 @@ import msgspec
 from lockedroom.errors import BadInput, Tampered
 from lockedroom.policy.backend import OF_HUGGING_FACE, OF_SERVERS, OF_TINY, Backend
 from lockedroom.policy.declared import INDEPENDENT, SAMPLING_FIELDS, UNDECLARED, Declared, read_declared
+from lockedroom.policy.limits import check_sampling
 from lockedroom.policy.recorded import RecordedPolicy
 from lockedroom.policy.scripted import ScriptedPolicy
 from lockedroom.protocols import Policy, Prompt, TokenPolicy
@@ -59,6 +60,7 @@ def open_policy(names: NamesPolicy) -> tuple[Policy, Declared, int]:
         raise BadInput("name what to measure: either --completions FILE or --policy NAME")
     if names.completions is not None:
         return _open_recorded(Path(names.completions), names)
+    check_sampling(names.sampling)
     policy = names.policy or ""
     draws = names.draws or 1
     if policy.startswith(SCRIPTED):
@@ -74,6 +76,12 @@ def open_policy(names: NamesPolicy) -> tuple[Policy, Declared, int]:
         return server, _declared_live(names.sampling, server.spec.identity["not_taken"]), draws
     opened = open_token_policy(policy, threads=names.threads, backend=names.backend)
     return opened, _declared_live(names.sampling), draws
+
+
+def refuse_untrainable(name: str) -> None:
+    """Raise BadInput for a policy whose weights are not here."""
+    if name.lower().startswith((SCRIPTED, *SERVERS)):
+        raise BadInput(f"--policy {name}: cannot be trained; use tiny, tiny-weak, a run, or hf:MODEL")
 
 
 def open_token_policy(name: str, *, threads: int, backend: Backend | None = None) -> TokenPolicy:

@@ -28,7 +28,8 @@ from lockedroom.policy.huggingface.forward import extend
 from lockedroom.policy.huggingface.reading import Start, prefill, read_start
 from lockedroom.policy.huggingface.spelling import read_spelling
 from lockedroom.policy.huggingface.text import TextCodec
-from lockedroom.policy.tiny.sample import check_sampling, first_stop, sampled_logprobs
+from lockedroom.policy.limits import check_sampling
+from lockedroom.policy.tiny.sample import first_stop, sampled_logprobs
 from lockedroom.records import Sampling, TextProbability
 
 if TYPE_CHECKING:

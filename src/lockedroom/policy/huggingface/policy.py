@@ -20,8 +20,8 @@ from lockedroom.policy.huggingface.sample import sample
 from lockedroom.policy.huggingface.source import ADAPTER_WEIGHTS, SAVED, Saved
 from lockedroom.policy.huggingface.steps import HuggingFaceSteps
 from lockedroom.policy.huggingface.text import TextCodec
-from lockedroom.policy.limits import fitting_prompt, token_limit
-from lockedroom.policy.tiny.sample import Ask, check_sampling, sampled_logprobs
+from lockedroom.policy.limits import check_sampling, fitting_prompt, token_limit
+from lockedroom.policy.tiny.sample import Ask, sampled_logprobs
 from lockedroom.policy.tiny.train import pack
 from lockedroom.protocols import Prompt, TrainablePolicy, TrainingPass
 from lockedroom.records import Completion, PolicySpec, Sampling, TextProbability, Token

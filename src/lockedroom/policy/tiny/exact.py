@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lockedroom.errors import BadInput
+from lockedroom.policy.limits import check_sampling
 from lockedroom.policy.tiny.decode import bucket_of, extend, prefill
 from lockedroom.policy.tiny.policy import TinyPolicy
-from lockedroom.policy.tiny.sample import check_sampling, first_stop, sampled_logprobs
+from lockedroom.policy.tiny.sample import first_stop, sampled_logprobs
 from lockedroom.policy.tiny.tokenizer import END, Tokenizer
 from lockedroom.records import Sampling, TextProbability
 

@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 
 from lockedroom.errors import BadInput
+from lockedroom.policy.limits import check_sampling
 from lockedroom.policy.tiny.randomness import TOKENS_PER_HASH, uniforms
-from lockedroom.policy.tiny.sample import Ask, check_sampling, sampled_logprobs
+from lockedroom.policy.tiny.sample import Ask, sampled_logprobs
 from lockedroom.policy.tiny.tokenizer import END
 from lockedroom.protocols import Prompt, Searchable, Steps
 from lockedroom.records import FinishReason, Sampling

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from lockedroom.errors import BadInput
-from lockedroom.policy.limits import fitting_prompt, token_limit
+from lockedroom.policy.limits import check_sampling, fitting_prompt, token_limit
 from lockedroom.policy.tiny.model import TinyConfig, TinyModel
 from lockedroom.policy.tiny.randomness import SEED_SCHEME
-from lockedroom.policy.tiny.sample import Ask, check_sampling, sample, sampled_logprobs
+from lockedroom.policy.tiny.sample import Ask, sample, sampled_logprobs
 from lockedroom.policy.tiny.steps import TinySteps
 from lockedroom.policy.tiny.tokenizer import END, Tokenizer
 from lockedroom.policy.tiny.train import hidden_states, pack, read

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lockedroom.errors import BadInput
+from lockedroom.policy.limits import check_sampling
 from lockedroom.policy.tiny.decode import bucket_of, extend, prefill
 from lockedroom.policy.tiny.model import TinyModel
 from lockedroom.policy.tiny.randomness import TOKENS_PER_HASH, uniforms
@@ -37,20 +37,6 @@ class Ask(msgspec.Struct, frozen=True, gc=False):
     draw: int
     prompt: tuple[int, ...]
     limit: int
-
-
-def check_sampling(sampling: Sampling) -> None:
-    """Raise BadInput for settings that are no distribution."""
-    if not (math.isfinite(sampling.temperature) and sampling.temperature >= 0):
-        raise BadInput(f"temperature: {sampling.temperature}; give a finite number, 0 (greedy) or above")
-    if sampling.top_k < 0:
-        raise BadInput(f"top_k: {sampling.top_k}; give 0 (keep every token) or the number of tokens to keep")
-    if not 0 < sampling.top_p <= 1:
-        raise BadInput(f"top_p: {sampling.top_p}; give a share above 0 and up to 1 (keep every token)")
-    if sampling.max_tokens is not None and sampling.max_tokens < 1:
-        raise BadInput(f"max_tokens: {sampling.max_tokens}; give 1 or more")
-    if "" in sampling.stop:
-        raise BadInput("stop: an empty stop string would end every completion at once; remove it")
 
 
 def sampled_logprobs(logits_RV: Tensor, sampling: Sampling) -> Tensor:

@@ -80,7 +80,7 @@ def _remarks(summary: Summary) -> list[str]:
     if summary.variance is not None:
         lines.append(
             f"- Variance of the reward: {summary.variance.within:.4f} within examples (over draws), "
-            f"{round(summary.variance.between, 4) + 0.0:.4f} between examples."
+            f"{summary.variance.between:z.4f} between examples."
         )
     if summary.draws > 1:
         lines.append(_pass_rates(summary))

@@ -28,7 +28,7 @@ def render_learning(summary: LearningSummary) -> str:
         *_changes(summary),
         "",
         *(f"- {finding}." for finding in summary.findings),
-        f"- KL to the base policy: {last.kl_exact:.3f} nats a completion (exact in every state visited, "
+        f"- KL to the base policy: {last.kl_exact:z.3f} nats a completion (exact in every state visited, "
         f"{counted(last.completions, 'completion')}). Entropy: {last.entropy_exact:.4f} nats a token.",
         f"- Spent: {counted(summary.completions, 'completion')}, {counted(summary.tokens, 'token')}. Not judged: {summary.failed:,}. "
         f"Truncated: {summary.truncated:,}. Tokenised otherwise than their text would be: {summary.drift:,}.",

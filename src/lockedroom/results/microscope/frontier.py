@@ -123,7 +123,7 @@ def render_frontier(result: FrontierResult) -> str:
     ]
     rows = [
         (f"{one.beta:g}", f"{one.reward:.4f}", f"{one.optimum_reward:.4f}", _nats(one.kl), _nats(one.optimum_kl),
-         f"{one.gap + 0.0:.5f}", f"{one.training_tokens:,}", "–" if repaid is None else f"{repaid:,.0f}")
+         f"{one.gap:z.5f}", f"{one.training_tokens:,}", "–" if repaid is None else f"{repaid:,.0f}")
         for one, repaid in zip(result.learned, result.break_even, strict=True)
     ]  # fmt: skip
     header = ("β", "E[R]", "π* E[R]", "KL", "π* KL", "objective missing", "training tokens", "answers to repay")
@@ -162,4 +162,4 @@ def render_frontier(result: FrontierResult) -> str:
 
 def _nats(value: float) -> str:
     """A KL that is 0 may come out as −1e-17."""
-    return f"{round(value, 4) + 0.0:.4f}"
+    return f"{value:z.4f}"

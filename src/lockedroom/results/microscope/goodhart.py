@@ -249,7 +249,7 @@ def render_goodhart(result: GoodhartResult) -> str:
 
 def _table(arm: Arm) -> list[str]:
     rows = [
-        (str(point.step), f"{round(point.kl, 3) + 0.0:.3f}", _value(point.proxy), _value(point.strict), _number(point.gap, "{:+.4f}"),
+        (str(point.step), f"{point.kl:z.3f}", _value(point.proxy), _value(point.strict), _number(point.gap, "{:+.4f}"),
          "" if point.grown_interval is None else f"[{point.grown_interval.low:+.4f}, {point.grown_interval.high:+.4f}]",
          f"{point.paid_wrongly:.1%}")
         for point in arm.points

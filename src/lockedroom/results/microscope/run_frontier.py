@@ -177,14 +177,14 @@ def render_run_frontier(result: RunFrontier) -> str:
     ]
     rows = [
         (visible(one.run, 40), "none" if one.kl_term == "none" else f"{one.beta:g}", f"{one.reward:.4f}", f"{one.best:.4f}",
-         f"{one.kl:.3f}", f"{one.tokens:.1f}", f"{one.training_tokens:,}", "–" if one.repaid is None else f"{one.repaid:,.0f}")
+         f"{one.kl:z.3f}", f"{one.tokens:.1f}", f"{one.training_tokens:,}", "–" if one.repaid is None else f"{one.repaid:,.0f}")
         for one in result.runs
     ]  # fmt: skip
     header = ("run", "β", "pass@1", "best at this KL", "KL", "tokens an answer", "training tokens", "answers to repay")
     lines += text_table(header, rows, numbers=range(1, len(header)))
     lines += ["", "Best of n draws of the base policy, by a perfect verifier (nothing is learned; every answer costs n times the tokens):"]  # fmt: skip
     of_n = [
-        (str(one.n), f"{one.reward:.4f}", f"{one.best:.4f}", f"{one.kl + 0.0:.3f}", f"{one.kl_bound + 0.0:.3f}", f"{one.tokens:.1f}")
+        (str(one.n), f"{one.reward:.4f}", f"{one.best:.4f}", f"{one.kl:z.3f}", f"{one.kl_bound:z.3f}", f"{one.tokens:.1f}")
         for one in result.best_of_n
     ]  # fmt: skip
     header_n = ("n", "pass@1", "best at this KL", "KL", "ln n − (n−1)/n", "tokens an answer")
