@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lockedroom.visible import ascii_json, visible
+from lockedroom.visible import SIGNS, ascii_json, visible
 from lockedroom.wording import counted
 
 ANYTHING = st.text(st.characters(codec=None, categories=None))
@@ -37,6 +37,12 @@ def test_every_single_character_of_unicode_is_shown_safely() -> None:
 @given(ANYTHING, ANYTHING)
 def test_two_different_texts_never_look_the_same(one: str, other: str) -> None:
     assert (visible(one) == visible(other)) == (one == other)
+
+
+@given(ANYTHING)
+def test_what_was_made_visible_is_not_made_so_twice_in_a_message(text: str) -> None:
+    message = f"it said {visible(text)}"
+    assert visible(message, kept=SIGNS) == message
 
 
 @pytest.mark.parametrize("trick", ["⏎", "⟨U+202E⟩", "␛[31m", "\u3164", "a\u0301"])

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Container
 
 from lockedroom.wording import counted
 
 _NAMED = {"\n": "⏎", "\t": "⇥", "\r": "␍", "\0": "␀", "\x1b": "␛", "\x7f": "␡"}
 # The signs that stand for something else are shown by code point themselves, so that no two texts look alike.
-_TAKEN = frozenset((*_NAMED.values(), "⟨"))
+SIGNS = frozenset((*_NAMED.values(), "⟨"))
 # Letters and symbols by category that have no ink: Hangul fillers, the blank Braille pattern, the null notehead.
 _BLANK = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")
 # Letters, marks that combine are shown by code point, numbers, punctuation, symbols; of the separators only the space.
@@ -22,13 +23,17 @@ _SAFE_CATEGORIES = frozenset(
 )
 
 
-def visible(text: str, limit: int | None = None) -> str:
+def visible(text: str, limit: int | None = None, *, kept: Container[str] = ()) -> str:
     """Return `text` on one line, every control, format, surrogate or odd space character shown by name or ⟨U+XXXX⟩.
 
-    `limit` cuts after that many characters of the original and says how many are left out.
+    `limit` cuts after that many characters of the original and says how many are left out. `kept`: characters that stay
+    (`SIGNS` in a text whose parts were made visible before: it is not done twice).
     """
     shown = text if limit is None or len(text) <= limit else text[:limit]
-    out = shown if shown.isascii() and shown.isprintable() else "".join(map(_visible_character, shown))
+    if shown.isascii() and shown.isprintable():
+        out = shown
+    else:
+        out = "".join(one if one in kept else _visible_character(one) for one in shown)
     return out if len(shown) == len(text) else f"{out} … (+{counted(len(text) - len(shown), 'character')})"
 
 
@@ -62,6 +67,6 @@ def _visible_character(character: str) -> str:
         return character
     if character in _NAMED:
         return _NAMED[character]
-    if unicodedata.category(character) in _SAFE_CATEGORIES and character not in _TAKEN | _BLANK:
+    if unicodedata.category(character) in _SAFE_CATEGORIES and character not in SIGNS | _BLANK:
         return character
     return f"⟨U+{ord(character):04X}⟩"

@@ -21,7 +21,7 @@ from pathlib import Path
 from lockedroom._version import __version__
 from lockedroom.cli.parsing import CommandParser, GroupedHelp
 from lockedroom.errors import BadInput, CannotWrite, LockedroomError
-from lockedroom.visible import visible
+from lockedroom.visible import SIGNS, visible
 
 LONGEST_LINE = 4000
 EPILOG = """exit codes: 0 fine · 1 a finding · 2 bad input · 3 not comparable · 4 tampered or corrupt · 5 sealed"""
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except LockedroomError as error:
         said = f"lockedroom: {error}{_then(parsed, error)}"
-        print("\n".join(visible(line, LONGEST_LINE) for line in said.split("\n")), file=sys.stderr)
+        print("\n".join(visible(line, LONGEST_LINE, kept=SIGNS) for line in said.split("\n")), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         resume = "; an unfinished run is continued with the same command and --resume"
