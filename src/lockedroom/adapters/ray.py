@@ -33,6 +33,7 @@ RAY = "ray"
 HOW = "write --on ray (a cluster of this machine alone) or --on ray:HOST:PORT (the address that `ray start --head` prints)"
 CONNECT_SECONDS = 5.0
 WATCH_SECONDS, REFUSALS = 1.0, 2  # so many in a row mean that a process has gone
+LEAVE_SECONDS = 5.0  # in which Ray has to let go of a cluster that has gone
 HEALTH_SECONDS = 30.0  # most of which is the import of ray on a busy machine
 VERSIONS = {"lockedroom": __version__, "msgspec": msgspec.__version__, "python": platform.python_version()}
 
@@ -161,10 +162,7 @@ class RayEngine:
         except KeyboardInterrupt:
             if not watch.gone:
                 raise
-            raise CannotWrite(
-                f"--on ray: {watch.gone} of the cluster has died; what is finished is kept: start the cluster again and "
-                "continue with --resume, or without --on"
-            ) from None
+            raise watch.lost() from None
         except ray.exceptions.RayError as error:
             last = (str(error).strip().splitlines() or [type(error).__name__])[-1]
             raise CannotWrite(
@@ -181,7 +179,8 @@ class _Watch:
     """Asks every second whether the two processes answer without which nothing goes on: the cluster's head, this node.
 
     Ray itself ends this process 10 to 60 s after it has lost one of them, without a word and with exit code 1. The main
-    thread is interrupted before that, as Ctrl-C would.
+    thread is interrupted before that, as Ctrl-C would. Where Ray keeps it waiting for the dead all the same, the process is
+    ended here, with its message.
     """
 
     def __init__(self) -> None:
@@ -213,7 +212,18 @@ class _Watch:
                 if refusals[name] == REFUSALS:
                     self.gone = name
                     os.kill(os.getpid(), signal.SIGINT)
+                    if not self._ended.wait(LEAVE_SECONDS):
+                        error = self.lost()
+                        os.write(sys.stderr.fileno(), f"lockedroom: {error}\n".encode())
+                        os._exit(error.exit_code)
                     return
+
+    def lost(self) -> CannotWrite:
+        """Return what to say of a cluster that has gone."""
+        return CannotWrite(
+            f"--on ray: {self.gone} of the cluster has died; what is finished is kept: start the cluster again and "
+            "continue with --resume, or without --on"
+        )
 
     def end(self) -> None:
         self._ended.set()
