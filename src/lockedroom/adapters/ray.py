@@ -52,14 +52,16 @@ def open_engine(name: str) -> Iterator[Engine]:
     _quiet()
     import ray  # type: ignore[import-not-found,unused-ignore]  # not in the main environment
 
-    if ray.is_initialized():  # somebody's program has connected already, and stays so
-        yield RayEngine()
-        return
-    _connect(address)
+    engine = RayEngine()
+    ours = not ray.is_initialized()  # else somebody's program has connected already, and stays so
+    if ours:
+        _connect(address)
     try:
-        yield RayEngine()
+        yield engine
     finally:
-        ray.shutdown()
+        if ours:
+            ray.shutdown()
+        engine.leave()
 
 
 def _quiet() -> None:
@@ -124,6 +126,14 @@ def _probe(address: str, host: str, port: int) -> None:
 class RayEngine:
     """The cluster that this process is connected to."""
 
+    def __init__(self) -> None:
+        self._watch: _Watch | None = None
+
+    def leave(self) -> None:
+        """Say that Ray has let go of a cluster, which it may fail to do where that has died."""
+        if self._watch is not None:
+            self._watch.end()
+
     @property
     def workers(self) -> int:
         import ray  # type: ignore[import-not-found,unused-ignore]  # not in the main environment
@@ -153,7 +163,7 @@ class RayEngine:
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=benches, initial_size=benches),
             num_cpus=1,
         )
-        watch = _Watch()
+        self._watch = watch = _Watch()
         try:
             for row in answers.iter_rows():
                 if row["trouble"]:
@@ -170,8 +180,8 @@ class RayEngine:
                 "installed on every machine of it, and continue with --resume"
             ) from None
         finally:
-            watch.end()
             if not watch.gone:
+                watch.end()
                 ray.kill(handle)
 
 
