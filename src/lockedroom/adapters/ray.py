@@ -9,6 +9,7 @@ worked on again; they are the same bytes every time.
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import logging
 import os
@@ -164,8 +165,9 @@ class RayEngine:
             num_cpus=1,
         )
         self._watch = watch = _Watch()
+        rows = iter(answers.iter_rows())
         try:
-            for row in answers.iter_rows():
+            for row in rows:
                 if row["trouble"]:
                     raise BadInput(row["trouble"])
                 yield row["answer"]
@@ -182,6 +184,10 @@ class RayEngine:
         finally:
             if not watch.gone:
                 watch.end()
+                # What is left of the pipeline goes now, in a ring or not: Ray ends the process, without a word and with exit
+                # code 1, when a reference to one of its objects goes after `ray.shutdown`.
+                del rows
+                gc.collect()
                 ray.kill(handle)
 
 
