@@ -34,6 +34,7 @@ RAY = "ray"
 HOW = "write --on ray (a cluster of this machine alone) or --on ray:HOST:PORT (the address that `ray start --head` prints)"
 CONNECT_SECONDS = 5.0
 WATCH_SECONDS, REFUSALS = 1.0, 2  # so many in a row mean that a process has gone
+JOIN_SECONDS = 30.0  # most that the thread of a pipeline is waited for
 LEAVE_SECONDS = 5.0  # in which Ray has to let go of a cluster that has gone
 HEALTH_SECONDS = 30.0  # most of which is the import of ray on a busy machine
 VERSIONS = {"lockedroom": __version__, "msgspec": msgspec.__version__, "python": platform.python_version()}
@@ -184,9 +185,12 @@ class RayEngine:
         finally:
             if not watch.gone:
                 watch.end()
-                # What is left of the pipeline goes now, in a ring or not: Ray ends the process, without a word and with exit
-                # code 1, when a reference to one of its objects goes after `ray.shutdown`.
+                # What is left of the pipeline goes now, its thread and what refers to itself: Ray ends the process, without a word
+                # and with exit code 1, when a reference to one of its objects goes after `ray.shutdown`.
                 del rows
+                for thread in threading.enumerate():
+                    if thread.name.startswith("StreamingExecutor"):
+                        thread.join(JOIN_SECONDS)
                 gc.collect()
                 ray.kill(handle)
 
