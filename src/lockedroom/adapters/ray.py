@@ -185,14 +185,20 @@ class RayEngine:
         finally:
             if not watch.gone:
                 watch.end()
-                # What is left of the pipeline goes now, its thread and what refers to itself: Ray ends the process, without a word
-                # and with exit code 1, when a reference to one of its objects goes after `ray.shutdown`.
                 del rows
-                for thread in threading.enumerate():
-                    if thread.name.startswith("StreamingExecutor"):
-                        thread.join(JOIN_SECONDS)
-                gc.collect()
+                _clear()
                 ray.kill(handle)
+
+
+def _clear() -> None:
+    """Let what is left of a pipeline go, its thread and what refers to itself.
+
+    Ray ends the process, without a word and with exit code 1, when a reference to one of its objects goes after `ray.shutdown`.
+    """
+    for thread in threading.enumerate():
+        if thread.name.startswith("StreamingExecutor"):
+            thread.join(JOIN_SECONDS)
+    gc.collect()
 
 
 class _Watch:
