@@ -106,7 +106,7 @@ def test_a_learning_run_without_exact_probabilities_puts_selection_at_a_bound_of
 
 
 def test_an_audit_has_a_page_with_its_findings_and_error_budget(tmp_path: Path) -> None:
-    assert main(["audit", "permissive", "--budget", "3", "--out", str(tmp_path / "audit")]) == 1
+    assert main(["audit", "permissive", "--budget", "20", "--out", str(tmp_path / "audit")]) == 1
     page = _page(tmp_path / "audit")
     assert page.title == "Audit of permissive version 1"
     assert [fact.label for fact in page.facts] == ["attacks paid", "right answers refused", "Youden J"]
