@@ -130,7 +130,7 @@ def _try(source: Source, what: str, read: Callable[[], Loaded]) -> Loaded:
             return read()
         except BadInput:
             raise
-        except Exception as error:
+        except Exception as error:  # a foreign folder fails inside foreign code in ways nobody can list
             if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRA:
                 raise
             wants_code = "trust_remote_code" in str(error)
